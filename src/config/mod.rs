@@ -1,0 +1,1 @@
+//! The files users write: read with positions, checked whole, turned into values.

@@ -1,0 +1,1 @@
+//! `ls_origin`: where and when a record was born (interface §4).

@@ -1,0 +1,1 @@
+//! Times as users write them and as records carry them.

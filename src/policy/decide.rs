@@ -1,0 +1,1 @@
+//! One record, one verdict: was it born here, is it a copy, does this link carry it.

@@ -1,0 +1,1 @@
+//! The flow from a peer region into this one.

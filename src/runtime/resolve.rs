@@ -1,0 +1,1 @@
+//! Finds out where a stream has to be read from.

@@ -1,0 +1,1 @@
+//! Starts, watches and stops the flows of one bridge.

@@ -1,0 +1,1 @@
+//! Local durable state of a bridge.

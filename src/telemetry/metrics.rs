@@ -1,0 +1,1 @@
+//! Every metric, its name and its labels, in one place.
