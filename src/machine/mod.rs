@@ -2,4 +2,5 @@
 
 pub mod backoff;
 pub mod budget;
+pub mod note;
 pub mod flow;
