@@ -1,4 +1,12 @@
-//! What operators say and see: the control topic of every region and the HTTP endpoint.
+//! What operators say and see: the control topic of every region, the entries in it, and the HTTP endpoint.
+//!
+//! Reading order: what an entry is (`entry`), who may write one (`signature`), what a reader knows (`state`), how it is
+//! read and written (`log`), what operators are shown (`status`, `api`).
 
+pub mod entry;
+pub mod signature;
 pub mod state;
+pub mod log;
 pub mod api;
+
+pub use self::log::ControlLog;

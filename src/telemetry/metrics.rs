@@ -1,1 +1,380 @@
-//! Every metric, its name and its labels, in one place.
+//! Every metric, its name and its labels, in one place (interface §7). `docs/metrics.md` lists them; a test compares.
+//!
+//! The hot path knows nothing of Prometheus: each partition of a link has a [`LinkMeter`], plain numbers behind one
+//! lock that its thread takes once per batch or commit. What operators scrape is built from them when they ask.
+//! In every snapshot and for every partition, fetched = copied + skipped + dead-lettered + discarded + in flight
+//! (invariant 7), because one update changes all of them at once. Labels never hold keys or anything else of a record.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder, TextEncoder};
+use tracing::{error, info};
+
+use crate::broker::Class;
+use crate::model::names::{RegionName, TopicName};
+use crate::telemetry::families::{Families, Kind};
+
+/// The states of a link's partition and their numbers in `longshore_link_state`.
+pub const LINK_STATES: [(&str, i64); 6] =
+    [("starting", 0), ("resolving", 1), ("running", 2), ("paused", 3), ("stopped", 4), ("retrying", 5)];
+
+/// Upper bounds of `longshore_link_latency_seconds`, milliseconds.
+pub const LATENCY_BOUNDS_MS: [u64; 15] =
+    [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 3_600_000];
+
+/// Counts by a fixed set of reasons: few, so a list beats a map.
+#[derive(Clone, Debug, Default)]
+pub struct Reasons(Vec<(&'static str, u64)>);
+
+impl Reasons {
+    /// Counts `records` for `reason`.
+    pub fn add(&mut self, reason: &'static str, records: u64) {
+        if records == 0 {
+            return;
+        }
+        match self.0.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += records,
+            None => self.0.push((reason, records)),
+        }
+    }
+
+    /// Over all reasons.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.iter().copied()
+    }
+}
+
+/// How long records took from their birth to the target's acknowledgement.
+#[derive(Clone, Debug, Default)]
+pub struct Latency {
+    /// Per bound of [`LATENCY_BOUNDS_MS`], and one for what is longer.
+    buckets: [u64; LATENCY_BOUNDS_MS.len() + 1],
+    sum_ms: u64,
+}
+
+impl Latency {
+    /// Counts `records` that took `ms`.
+    pub fn observe(&mut self, ms: u64, records: u64) {
+        let bucket = LATENCY_BOUNDS_MS.partition_point(|bound| *bound < ms);
+        self.buckets[bucket] += records;
+        self.sum_ms = self.sum_ms.saturating_add(ms.saturating_mul(records));
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (mine, others) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine += others;
+        }
+        self.sum_ms = self.sum_ms.saturating_add(other.sum_ms);
+    }
+}
+
+/// The numbers of one partition of a link. Counts only rise; they are changed together in one
+/// [`LinkMeter::update`] so that [`Self::balanced`] holds whenever anybody looks.
+#[derive(Clone, Debug, Default)]
+pub struct LinkCounters {
+    /// Records taken from the source, repeated ones included.
+    pub fetched: u64,
+    /// Records copied and committed.
+    pub copied: u64,
+    /// Key and value bytes of copied records.
+    pub bytes: u64,
+    /// Records that this link does not carry, by reason, counted at commit.
+    pub skipped: Reasons,
+    /// Records that the target refused for good and that were put aside, by reason, counted at commit.
+    pub rejected: Reasons,
+    /// Records that an abort or a loss of ownership took back: they will be fetched again, here or elsewhere.
+    pub discarded: u64,
+    /// Records fetched and not committed yet.
+    pub in_flight: u64,
+    /// Records that carry a foreign `ls_origin` that is not theirs: copied as local ones.
+    pub republished: u64,
+    /// Repeats of copies that an at-least-once link left.
+    pub duplicates: u64,
+    /// Records without a readable routing key on topics that declare one.
+    pub missing_routing_key: u64,
+    /// Records without a readable version on topics that declare one.
+    pub missing_version: u64,
+    /// Source records passed over because they were gone (`on_gap: skip`, `accept-gap`); never fetched.
+    pub gap: u64,
+    /// Records not copied yet; `None` when it cannot be known.
+    pub lag_records: Option<u64>,
+    /// How long the oldest record not copied yet has been waiting; `None` when it cannot be known.
+    pub lag_seconds: Option<f64>,
+    /// When retention reaches the position, at the pace of now; `None` when it is unknown or not in sight.
+    pub seconds_to_retention_loss: Option<f64>,
+    /// Birth to acknowledgement in the target.
+    pub latency: Latency,
+    /// One of [`LINK_STATES`]; `None` while another instance owns the partition.
+    pub state: Option<&'static str>,
+}
+
+impl LinkCounters {
+    /// Invariant 7.
+    pub fn balanced(&self) -> bool {
+        self.fetched == self.copied + self.skipped.total() + self.rejected.total() + self.discarded + self.in_flight
+    }
+}
+
+/// The meter of one partition of a link.
+#[derive(Default)]
+pub struct LinkMeter {
+    counters: Mutex<LinkCounters>,
+}
+
+impl LinkMeter {
+    /// Changes the numbers as one. Call it once per batch or commit, not per record.
+    pub fn update(&self, change: impl FnOnce(&mut LinkCounters)) {
+        change(&mut self.lock());
+    }
+
+    /// The partition is owned no more: what is in flight is discarded; lag and state are somebody else's to tell.
+    pub fn released(&self) {
+        self.update(|counters| {
+            counters.discarded += std::mem::take(&mut counters.in_flight);
+            counters.lag_records = None;
+            counters.lag_seconds = None;
+            counters.seconds_to_retention_loss = None;
+            counters.state = None;
+        });
+    }
+
+    /// All numbers at one moment.
+    pub fn snapshot(&self) -> LinkCounters {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LinkCounters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Source, target, topic, partition.
+type LinkKey = (RegionName, RegionName, TopicName, i32);
+
+#[derive(Default)]
+struct Numbers {
+    links: BTreeMap<LinkKey, Arc<LinkMeter>>,
+    errors: BTreeMap<(RegionName, RegionName, &'static str), u64>,
+    regions_up: BTreeMap<RegionName, bool>,
+    control: BTreeMap<RegionName, Control>,
+    audit_mismatches: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Control {
+    up: bool,
+    refused: u64,
+}
+
+/// All metrics of one process.
+pub struct Metrics {
+    region: RegionName,
+    numbers: Mutex<Numbers>,
+}
+
+impl Metrics {
+    /// The metrics of `region`'s bridge.
+    pub fn new(region: &RegionName) -> Arc<Self> {
+        Arc::new(Self { region: region.clone(), numbers: Mutex::default() })
+    }
+
+    /// The meter of a partition of a link; the same one each time, so that counts survive a change of owner and back.
+    pub fn link(&self, source: &RegionName, target: &RegionName, topic: &TopicName, partition: i32) -> Arc<LinkMeter> {
+        let key = (source.clone(), target.clone(), topic.clone(), partition);
+        Arc::clone(self.lock().links.entry(key).or_default())
+    }
+
+    /// Counts an error of a link.
+    pub fn link_error(&self, source: &RegionName, target: &RegionName, class: Class) {
+        *self.lock().errors.entry((source.clone(), target.clone(), class.label())).or_default() += 1;
+    }
+
+    /// Whether a region's cluster can be reached.
+    pub fn region_up(&self, region: &RegionName, up: bool) {
+        self.lock().regions_up.insert(region.clone(), up);
+    }
+
+    /// How it stands with following a region's control topic; `refused` entries since the start.
+    pub fn control(&self, region: &RegionName, up: bool, refused: u64) {
+        self.lock().control.insert(region.clone(), Control { up, refused });
+    }
+
+    /// The text that `/metrics` answers.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.families(), &mut text) {
+            error!("encode metrics: {error}");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// Logs invariant 7 for each link topic, and an error where it does not hold: to be called once a minute and at the end.
+    pub fn log_audit(&self) {
+        let mut sums: BTreeMap<(RegionName, RegionName, TopicName), Audit> = BTreeMap::new();
+        for ((source, target, topic, partition), meter) in self.meters() {
+            let counters = meter.snapshot();
+            if !counters.balanced() {
+                self.lock().audit_mismatches += 1;
+                error!(%source, %target, %topic, partition, ?counters, "audit: the counts of this partition do not add up");
+            }
+            sums.entry((source, target, topic)).or_default().add(&counters);
+        }
+        for ((source, target, topic), sum) in sums {
+            let Audit { fetched, copied, skipped, dead_lettered, discarded, in_flight } = sum;
+            info!(
+                %source, %target, %topic, fetched, copied, skipped, dead_lettered, discarded, in_flight,
+                "audit: fetched = copied + skipped + dead_lettered + discarded + in_flight"
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn meters(&self) -> Vec<(LinkKey, Arc<LinkMeter>)> {
+        self.lock().links.iter().map(|(key, meter)| (key.clone(), Arc::clone(meter))).collect()
+    }
+
+    fn families(&self) -> Vec<MetricFamily> {
+        let mut families = Families::default();
+        self.process_families(&mut families);
+        let mut latencies: BTreeMap<(RegionName, RegionName, TopicName), Latency> = BTreeMap::new();
+        for ((source, target, topic, partition), meter) in self.meters() {
+            let counters = meter.snapshot();
+            let number = partition.to_string();
+            let labels = [
+                ("source", source.as_str()),
+                ("target", target.as_str()),
+                ("topic", topic.as_str()),
+                ("partition", &number),
+            ];
+            link_families(&mut families, &labels, &counters);
+            latencies.entry((source.clone(), target.clone(), topic.clone())).or_default().add(&counters.latency);
+        }
+        for ((source, target, topic), latency) in &latencies {
+            let labels = [("source", source.as_str()), ("target", target.as_str()), ("topic", topic.as_str())];
+            families.histogram(
+                "link_latency_seconds",
+                "From a record's timestamp to its acknowledgement in the target",
+                &labels,
+                &LATENCY_BOUNDS_MS.map(|ms| ms as f64 / 1000.0),
+                &latency.buckets,
+                latency.sum_ms as f64 / 1000.0,
+            );
+        }
+        families.finish()
+    }
+
+    fn process_families(&self, families: &mut Families) {
+        let numbers = self.lock();
+        let own = [("region", self.region.as_str())];
+        let version = [("region", self.region.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
+        families.put("build_info", "Always 1; the labels tell what runs", Kind::Gauge, &version, 1.0);
+        let mismatches = numbers.audit_mismatches as f64;
+        families.put("audit_mismatch_total", "Partitions whose counts did not add up", Kind::Counter, &own, mismatches);
+        for (region, up) in &numbers.regions_up {
+            let labels = [("region", region.as_str())];
+            families.put(
+                "region_up",
+                "1 when the region's cluster answers",
+                Kind::Gauge,
+                &labels,
+                f64::from(u8::from(*up)),
+            );
+        }
+        for (region, control) in &numbers.control {
+            let labels = [("region", region.as_str())];
+            let up = f64::from(u8::from(control.up));
+            families.put(
+                "control_topic_up",
+                "1 while the region's control topic is followed",
+                Kind::Gauge,
+                &labels,
+                up,
+            );
+            families.put(
+                "control_refused_entries_total",
+                "Entries of the control topic that were unsigned, wrongly signed or unreadable",
+                Kind::Counter,
+                &labels,
+                control.refused as f64,
+            );
+        }
+        for ((source, target, class), count) in &numbers.errors {
+            let labels = [("source", source.as_str()), ("target", target.as_str()), ("class", *class)];
+            families.put("link_errors_total", "Errors of a link by class", Kind::Counter, &labels, *count as f64);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Audit {
+    fetched: u64,
+    copied: u64,
+    skipped: u64,
+    dead_lettered: u64,
+    discarded: u64,
+    in_flight: u64,
+}
+
+impl Audit {
+    fn add(&mut self, counters: &LinkCounters) {
+        self.fetched += counters.fetched;
+        self.copied += counters.copied;
+        self.skipped += counters.skipped.total();
+        self.dead_lettered += counters.rejected.total();
+        self.discarded += counters.discarded;
+        self.in_flight += counters.in_flight;
+    }
+}
+
+fn link_families(families: &mut Families, labels: &[(&str, &str)], counters: &LinkCounters) {
+    let counts = [
+        ("link_records_total", "Records copied", counters.copied),
+        ("link_bytes_total", "Key and value bytes of copied records", counters.bytes),
+        ("link_fetched_records_total", "Records taken from the source, repeated ones included", counters.fetched),
+        ("link_discarded_records_total", "Records fetched and taken back: they are fetched again", counters.discarded),
+        ("link_gap_records_total", "Offsets passed over because the source had lost them", counters.gap),
+        ("republished_copies_total", "Records with a foreign ls_origin, copied as local ones", counters.republished),
+        ("duplicate_copies_total", "Repeats of copies left by an at-least-once link", counters.duplicates),
+        ("missing_routing_key_total", "Records without a readable routing key", counters.missing_routing_key),
+        ("missing_version_total", "Records without a readable version", counters.missing_version),
+    ];
+    for (name, help, count) in counts {
+        families.put(name, help, Kind::Counter, labels, count as f64);
+    }
+    let state = counters.state.and_then(|state| LINK_STATES.iter().find(|(name, _)| *name == state));
+    let gauges = [
+        ("link_in_flight_records", "Records fetched and not committed yet", Some(counters.in_flight as f64)),
+        ("link_lag_records", "Records not copied yet", counters.lag_records.map(|lag| lag as f64)),
+        ("link_lag_seconds", "Age of the oldest record not copied yet", counters.lag_seconds),
+        ("seconds_to_retention_loss", "Until retention reaches what is not copied", counters.seconds_to_retention_loss),
+        (
+            "link_state",
+            "0 starting, 1 resolving, 2 running, 3 paused, 4 stopped, 5 retrying",
+            state.map(|(_, number)| *number as f64),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        if let Some(value) = value {
+            families.put(name, help, Kind::Gauge, labels, value);
+        }
+    }
+    let by_reason = [
+        ("link_skipped_records_total", "Records that the link does not carry", &counters.skipped),
+        ("link_rejected_records_total", "Records that the target refused, put aside", &counters.rejected),
+    ];
+    for (name, help, reasons) in by_reason {
+        for (reason, count) in reasons.iter() {
+            let labels = [labels, &[("reason", reason)]].concat();
+            families.put(name, help, Kind::Counter, &labels, count as f64);
+        }
+    }
+}
