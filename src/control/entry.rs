@@ -213,7 +213,7 @@ pub struct StreamCopied {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Incarnation {
-    /// Counted from 0.
+    /// As in `ls_origin`: the first is 1.
     pub number: u32,
     /// When it was first seen.
     pub at_ms: i64,

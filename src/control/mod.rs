@@ -7,6 +7,7 @@ pub mod entry;
 pub mod signature;
 pub mod state;
 pub mod log;
+pub mod status;
 pub mod api;
 
 pub use self::log::ControlLog;

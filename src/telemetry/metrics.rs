@@ -378,3 +378,118 @@ fn link_families(families: &mut Families, labels: &[(&str, &str)], counters: &Li
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Metrics with a sample of every family.
+    fn full() -> Arc<Metrics> {
+        let (hz, sh, orders) = (RegionName::new("hz"), RegionName::new("sh"), TopicName::new("orders"));
+        let metrics = Metrics::new(&sh);
+        metrics.region_up(&hz, true);
+        metrics.control(&sh, true, 3);
+        metrics.link_error(&hz, &sh, Class::Retry);
+        for partition in 0..2 {
+            metrics.link(&hz, &sh, &orders, partition).update(|counters| {
+                counters.fetched = 10;
+                counters.copied = 4;
+                counters.bytes = 400;
+                counters.skipped.add("copy", 2);
+                counters.skipped.add("copy", 1);
+                counters.skipped.add("nothing", 0);
+                counters.rejected.add("too_large", 1);
+                counters.discarded = 1;
+                counters.in_flight = 1;
+                counters.lag_records = Some(7);
+                counters.lag_seconds = Some(0.5);
+                counters.seconds_to_retention_loss = Some(3600.0);
+                counters.state = Some("running");
+                counters.latency.observe(20, 3);
+                counters.latency.observe(4_000_000, 1);
+            });
+        }
+        metrics
+    }
+
+    #[test]
+    fn the_text_has_every_number_with_its_labels() {
+        let text = full().text();
+        let partition = r#"partition="1",source="hz",target="sh",topic="orders""#;
+        let unsorted = r#"source="hz",target="sh",topic="orders",partition="1""#;
+        let line = |name: &str, value: &str| {
+            let found =
+                [partition, unsorted].iter().any(|labels| text.contains(&format!("{name}{{{labels}}} {value}\n")));
+            assert!(found, "{name} {value} not in\n{text}");
+        };
+        line("longshore_link_records_total", "4");
+        line("longshore_link_fetched_records_total", "10");
+        line("longshore_link_lag_seconds", "0.5");
+        line("longshore_link_state", "2");
+        let skipped = r#"longshore_link_skipped_records_total{source="hz",target="sh",topic="orders",partition="1",reason="copy"} 3"#;
+        assert!(text.contains(skipped), "{text}");
+        assert!(!text.contains("nothing"), "a reason that never occurred is no series");
+        assert!(text.contains(r#"longshore_link_errors_total{source="hz",target="sh",class="retry"} 1"#), "{text}");
+        let bucket = r#"longshore_link_latency_seconds_bucket{source="hz",target="sh",topic="orders",le="#;
+        assert!(text.contains(&format!("{bucket}\"0.01\"}} 0\n")), "{text}");
+        assert!(text.contains(&format!("{bucket}\"0.025\"}} 6\n")), "both partitions in one histogram: {text}");
+        assert!(text.contains(&format!("{bucket}\"3600\"}} 6\n")), "{text}");
+        assert!(text.contains(&format!("{bucket}\"+Inf\"}} 8\n")), "{text}");
+    }
+
+    #[test]
+    fn what_is_unknown_is_no_series() {
+        let (hz, sh) = (RegionName::new("hz"), RegionName::new("sh"));
+        let metrics = Metrics::new(&sh);
+        metrics.link(&hz, &sh, &TopicName::new("orders"), 0).update(|counters| counters.fetched = 0);
+        let text = metrics.text();
+        for name in ["link_lag_records", "link_lag_seconds", "link_state", "seconds_to_retention_loss"] {
+            assert!(!text.contains(name), "{name} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_released_partition_keeps_its_counts_and_its_balance() {
+        let metrics = full();
+        let meter = metrics.link(&"hz".into(), &"sh".into(), &"orders".into(), 0);
+        assert!(meter.snapshot().balanced());
+        meter.released();
+        let after = meter.snapshot();
+        assert!(after.balanced());
+        assert_eq!((after.discarded, after.in_flight, after.lag_records, after.state), (2, 0, None, None));
+    }
+
+    #[test]
+    fn counts_that_do_not_add_up_are_counted_themselves() {
+        let metrics = full();
+        metrics.log_audit();
+        assert!(metrics.text().contains("longshore_audit_mismatch_total{region=\"sh\"} 0\n"));
+        metrics.link(&"hz".into(), &"sh".into(), &"orders".into(), 0).update(|counters| counters.copied += 1);
+        metrics.log_audit();
+        assert!(metrics.text().contains("longshore_audit_mismatch_total{region=\"sh\"} 1\n"));
+    }
+
+    #[test]
+    fn a_latency_on_a_bound_is_below_it() {
+        let mut latency = Latency::default();
+        latency.observe(5, 1);
+        latency.observe(6, 1);
+        assert_eq!(latency.buckets[..2], [1, 1]);
+    }
+
+    #[test]
+    fn the_page_of_metrics_lists_exactly_these() {
+        let page = include_str!("../../docs/metrics.md");
+        let listed: BTreeSet<String> = page
+            .lines()
+            .take_while(|line| !line.starts_with("## "))
+            .filter_map(|line| line.strip_prefix("| `longshore_"))
+            .filter_map(|rest| rest.split(['`', '{']).next())
+            .map(|name| format!("longshore_{name}"))
+            .collect();
+        let made: BTreeSet<String> = full().families().iter().map(|family| family.name().to_owned()).collect();
+        assert_eq!(listed, made);
+    }
+}
