@@ -435,3 +435,6 @@ impl Creation {
         NewTopic { name: name.clone(), partitions: 1, replication_factor: self.replication_factor, config }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,45 +186,53 @@ fn without_a_bridge(mut link: LinkStatus) -> LinkStatus {
     LinkStatus { state, reason, lag_records: None, lag_seconds: None, ..link }
 }
 
+/// What one instance says of one link topic.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    instance: &'a str,
+    at_ms: i64,
+    link: &'a LinkBeat,
+}
+
 fn links(beats: &[(&str, &Heartbeat)]) -> Vec<LinkStatus> {
-    let mut by_topic: BTreeMap<(&str, &str), Vec<(&str, i64, &LinkBeat)>> = BTreeMap::new();
+    let mut by_topic: BTreeMap<(&str, &str), Vec<Share<'_>>> = BTreeMap::new();
     for (instance, beat) in beats {
         for link in &beat.links {
-            by_topic.entry((&link.from, &link.topic)).or_default().push((instance, beat.at_ms, link));
+            let share = Share { instance, at_ms: beat.at_ms, link };
+            by_topic.entry((&link.from, &link.topic)).or_default().push(share);
         }
     }
     by_topic.into_iter().map(|((from, topic), shares)| one_link(from, topic, &shares)).collect()
 }
 
-/// One link topic from the shares of the instances; `i64` is when each said it.
-fn one_link(from: &str, topic: &str, shares: &[(&str, i64, &LinkBeat)]) -> LinkStatus {
+fn one_link(from: &str, topic: &str, shares: &[Share<'_>]) -> LinkStatus {
     // An instance that owns nothing speaks only while nobody owns anything.
-    let owners: Vec<&(&str, i64, &LinkBeat)> =
-        shares.iter().filter(|(_, _, link)| !link.partitions.is_empty()).collect();
-    let heard: Vec<&(&str, i64, &LinkBeat)> = if owners.is_empty() { shares.iter().collect() } else { owners };
+    let owns = shares.iter().any(|share| !share.link.partitions.is_empty());
+    let heard: Vec<Share<'_>> =
+        shares.iter().copied().filter(|share| !owns || !share.link.partitions.is_empty()).collect();
 
     let mut partitions: BTreeMap<i32, (i64, PartitionStatus)> = BTreeMap::new();
-    for (instance, at_ms, link) in &heard {
-        for beat in &link.partitions {
+    for share in &heard {
+        for beat in &share.link.partitions {
             // Just after a change of owner two name the same partition: the later one is right.
             let known = partitions.get(&beat.partition).map(|(known_ms, _)| *known_ms);
-            if known.is_none_or(|known_ms| known_ms < *at_ms) {
-                let status = PartitionStatus { beat: beat.clone(), instance: (*instance).to_owned() };
-                partitions.insert(beat.partition, (*at_ms, status));
+            if known.is_none_or(|known_ms| known_ms < share.at_ms) {
+                let status = PartitionStatus { beat: beat.clone(), instance: share.instance.to_owned() };
+                partitions.insert(beat.partition, (share.at_ms, status));
             }
         }
     }
     let partitions: Vec<PartitionStatus> = partitions.into_values().map(|(_, status)| status).collect();
-    let worst = heard.iter().map(|(_, _, link)| *link).max_by_key(|link| severity(&link.state));
-    let own_lag: Option<u64> = partitions.iter().map(|partition| partition.beat.lag_records).sum();
-    let lag_known = heard.iter().all(|(_, _, link)| link.lag_records.is_some());
+    let worst = heard.iter().map(|share| share.link).max_by_key(|link| severity(&link.state));
+    let lag: Option<u64> = partitions.iter().map(|partition| partition.beat.lag_records).sum();
+    let lag_known = owns && heard.iter().all(|share| share.link.lag_records.is_some());
     LinkStatus {
         from: from.to_owned(),
         topic: topic.to_owned(),
         state: worst.map_or_else(|| "starting".to_owned(), |link| link.state.clone()),
         reason: worst.and_then(|link| link.reason.clone()),
-        lag_records: own_lag.filter(|_| lag_known && !partitions.is_empty()),
-        lag_seconds: greatest(heard.iter().map(|(_, _, link)| link.lag_seconds)).filter(|_| !partitions.is_empty()),
+        lag_records: lag.filter(|_| lag_known),
+        lag_seconds: greatest(heard.iter().map(|share| share.link.lag_seconds)).filter(|_| owns),
         partitions,
     }
 }

@@ -66,7 +66,8 @@ impl Latency {
         self.sum_ms = self.sum_ms.saturating_add(ms.saturating_mul(records));
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Counts what `other` has counted.
+    pub fn add(&mut self, other: &Self) {
         for (mine, others) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += others;
         }
