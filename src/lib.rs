@@ -5,6 +5,7 @@ pub mod policy;
 pub mod machine;
 pub mod broker;
 pub mod store;
+pub mod clock;
 pub mod telemetry;
 pub mod control;
 pub mod runtime;
