@@ -26,8 +26,6 @@ pub enum Stop {
     MissingTopic,
     /// The target refused a record, and `on_rejected` says to stop.
     Rejected,
-    /// The right to read or write the topic is missing.
-    Denied,
 }
 
 impl Stop {
@@ -41,7 +39,6 @@ impl Stop {
             Self::TooFewPartitions => "too_few_partitions",
             Self::MissingTopic => "missing_topic",
             Self::Rejected => "rejected",
-            Self::Denied => "denied",
         }
     }
 
@@ -160,6 +157,7 @@ pub struct Stream {
     pub open: Tally,
     /// The timestamp of the last record worked off, milliseconds.
     pub newest_ms: Option<i64>,
+    begun: bool,
     next: i64,
     committed: Option<(i64, Note)>,
     seen_committed: Seen,
@@ -177,6 +175,7 @@ impl Stream {
             seen: Seen::default(),
             open: Tally::default(),
             newest_ms: None,
+            begun: false,
             next: 0,
             committed: None,
             seen_committed: Seen::default(),
@@ -188,6 +187,7 @@ impl Stream {
     /// Begins at `next`; `committed` is what the group holds (`None`: nothing, so that the first commit fixes it).
     pub fn begin(&mut self, next: i64, note: Note, committed: Option<(i64, Note)>) {
         self.phase = Phase::Running;
+        self.begun = true;
         self.incarnation = note.incarnation;
         self.order = note.order;
         self.seen = note.seen.clone();
@@ -195,7 +195,21 @@ impl Stream {
         self.open = Tally::default();
         self.next = next;
         self.committed = committed;
-        self.suspects = None;
+    }
+
+    /// Forgets the position: it has to be read again from the group.
+    pub const fn forget(&mut self) {
+        self.begun = false;
+    }
+
+    /// Where it stands, when that is known.
+    pub fn position(&self) -> Option<(i64, Note)> {
+        self.begun.then(|| (self.next, self.note()))
+    }
+
+    /// What the group holds, when it was committed in this life.
+    pub fn committed(&self) -> Option<(i64, Note)> {
+        self.begun.then(|| self.committed.clone()).flatten()
     }
 
     /// The next offset to be worked off.
@@ -220,9 +234,10 @@ impl Stream {
 
     /// Whether a commit would tell the group something new.
     pub fn is_dirty(&self) -> bool {
-        self.committed.as_ref().is_none_or(|(offset, note)| {
-            *offset != self.next || note.order != self.order || note.incarnation != self.incarnation
-        })
+        self.begun
+            && self.committed.as_ref().is_none_or(|(offset, note)| {
+                *offset != self.next || note.order != self.order || note.incarnation != self.incarnation
+            })
     }
 
     /// The transaction was committed at `next`: its tally, for the metrics.

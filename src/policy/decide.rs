@@ -65,12 +65,15 @@ impl Seen {
         self.0[region] = Some(at);
     }
 
-    fn rises(&mut self, region: usize, at: StreamOffset) -> bool {
-        let rises = self.get(region).is_none_or(|newest| at > newest);
-        if rises {
+    fn is_below(&self, region: usize, at: StreamOffset) -> bool {
+        self.get(region).is_none_or(|newest| at > newest)
+    }
+
+    /// Remembers a record that has its outcome.
+    pub fn note(&mut self, birth: Birth) {
+        if let Birth::Copied { region, at: Some(at) } = birth {
             self.set(region, at);
         }
-        rises
     }
 }
 
@@ -79,19 +82,25 @@ impl Seen {
 pub enum Birth {
     /// An application of this region wrote it.
     Here,
-    /// A link wrote it; it was born in this one of [`Place::others`].
-    Copied(usize),
+    /// A link wrote it.
+    Copied {
+        /// Born in this one of [`Place::others`].
+        region: usize,
+        /// Its place in its stream, when the header was read for it.
+        at: Option<StreamOffset>,
+    },
     /// An at-least-once link wrote it a second time.
     Repeated,
     /// An application of this region wrote it and passed on the headers of a copy.
     Republished,
 }
 
-/// Tells births from copies and remembers the newest copy of each region.
-pub fn birth(place: &Place, seen: &mut Seen, record: &RecordRef<'_>) -> Birth {
+/// Tells births from copies. `seen` holds the newest copies before this record; [`Seen::note`] moves it on once the
+/// record has its outcome.
+pub fn birth(place: &Place, seen: &Seen, record: &RecordRef<'_>) -> Birth {
     let header = record.headers.last(provenance::ORIGIN);
     match (&place.provenance, header) {
-        (Provenance::AllFrom(region), _) => Birth::Copied(*region),
+        (Provenance::AllFrom(region), _) => Birth::Copied { region: *region, at: None },
         (_, None) => Birth::Here,
         (Provenance::AllBornHere, Some(_)) => Birth::Republished,
         (Provenance::Header, Some(value)) => match value.and_then(Origin::parse) {
@@ -101,7 +110,7 @@ pub fn birth(place: &Place, seen: &mut Seen, record: &RecordRef<'_>) -> Birth {
     }
 }
 
-fn copied(place: &Place, seen: &mut Seen, record: &RecordRef<'_>, origin: &Origin<'_>) -> Birth {
+fn copied(place: &Place, seen: &Seen, record: &RecordRef<'_>, origin: &Origin<'_>) -> Birth {
     let broker_set_time = record.timestamp_kind == TimestampKind::AppendTime;
     let Some(region) = place.others.iter().position(|other| other.as_str() == origin.region) else {
         return Birth::Republished;
@@ -111,8 +120,8 @@ fn copied(place: &Place, seen: &mut Seen, record: &RecordRef<'_>, origin: &Origi
         && (broker_set_time || origin.timestamp_ms == record.timestamp_ms);
     if !fits {
         Birth::Republished
-    } else if seen.rises(region, origin.at) {
-        Birth::Copied(region)
+    } else if seen.is_below(region, origin.at) {
+        Birth::Copied { region, at: Some(origin.at) }
     } else if place.may_repeat && !broker_set_time {
         Birth::Repeated
     } else {
@@ -151,8 +160,8 @@ pub fn verdict(birth: Birth, forwarded: &[usize], target: &RegionName, record: &
         Birth::Here => Verdict::Born { republished: false },
         Birth::Republished => Verdict::Born { republished: true },
         Birth::Repeated => Verdict::Skip(Skip::DuplicateCopy),
-        Birth::Copied(region) if !forwarded.contains(&region) => Verdict::Skip(Skip::Copy),
-        Birth::Copied(_) => {
+        Birth::Copied { region, .. } if !forwarded.contains(&region) => Verdict::Skip(Skip::Copy),
+        Birth::Copied { .. } => {
             let path = record.headers.last(provenance::PATH).flatten().unwrap_or_default();
             if provenance::is_on_path(path, target) { Verdict::Skip(Skip::OnPath) } else { Verdict::Forward }
         }
@@ -175,6 +184,10 @@ mod tests {
         }
     }
 
+    fn copied(region: usize, incarnation: u32, offset: i64) -> Birth {
+        Birth::Copied { region, at: Some(StreamOffset { incarnation, offset }) }
+    }
+
     fn with_origin<T>(value: Option<&str>, check: impl FnOnce(RecordRef<'_>) -> T) -> T {
         let headers: Vec<Header> = value.map(|value| Header::text(provenance::ORIGIN, value)).into_iter().collect();
         check(RecordRef {
@@ -189,13 +202,13 @@ mod tests {
 
     #[test]
     fn a_record_without_provenance_was_born_here() {
-        with_origin(None, |record| assert_eq!(birth(&place(), &mut Seen::default(), &record), Birth::Here));
+        with_origin(None, |record| assert_eq!(birth(&place(), &Seen::default(), &record), Birth::Here));
     }
 
     #[test]
     fn a_true_copy_names_its_own_topic_partition_time_and_another_region() {
         with_origin(Some("hz/orders/3/5/1000"), |record| {
-            assert_eq!(birth(&place(), &mut Seen::default(), &record), Birth::Copied(1));
+            assert_eq!(birth(&place(), &Seen::default(), &record), copied(1, 1, 5));
         });
     }
 
@@ -210,7 +223,7 @@ mod tests {
             "nonsense",
         ] {
             with_origin(Some(origin), |record| {
-                assert_eq!(birth(&place(), &mut Seen::default(), &record), Birth::Republished, "{origin}");
+                assert_eq!(birth(&place(), &Seen::default(), &record), Birth::Republished, "{origin}");
             });
         }
     }
@@ -221,8 +234,14 @@ mod tests {
         for (may_repeat, second) in [(false, Birth::Republished), (true, Birth::Repeated)] {
             let place = Place { may_repeat, ..place() };
             let mut seen = Seen::none(2);
-            let births = origins.map(|origin| with_origin(Some(origin), |record| birth(&place, &mut seen, &record)));
-            assert_eq!(births, [Birth::Copied(1), second, Birth::Copied(1), Birth::Copied(1)]);
+            let births = origins.map(|origin| {
+                with_origin(Some(origin), |record| {
+                    let birth = birth(&place, &seen, &record);
+                    seen.note(birth);
+                    birth
+                })
+            });
+            assert_eq!(births, [copied(1, 1, 5), second, copied(1, 1, 6), copied(1, 2, 0)]);
         }
     }
 
@@ -232,19 +251,21 @@ mod tests {
         let mut seen = Seen::none(2);
         let births = [0, 1].map(|_| {
             with_origin(Some("hz/orders/3/5/77"), |record| {
-                birth(&place, &mut seen, &RecordRef { timestamp_kind: TimestampKind::AppendTime, ..record })
+                let birth = birth(&place, &seen, &RecordRef { timestamp_kind: TimestampKind::AppendTime, ..record });
+                seen.note(birth);
+                birth
             })
         });
-        assert_eq!(births, [Birth::Copied(1), Birth::Republished]);
+        assert_eq!(births, [copied(1, 1, 5), Birth::Republished]);
     }
 
     #[test]
     fn own_topics_do_not_trust_the_header() {
         with_origin(Some("hz/orders/3/5/1000"), |record| {
             let all_born = Place { provenance: Provenance::AllBornHere, ..place() };
-            assert_eq!(birth(&all_born, &mut Seen::default(), &record), Birth::Republished);
+            assert_eq!(birth(&all_born, &Seen::default(), &record), Birth::Republished);
             let all_from = Place { provenance: Provenance::AllFrom(0), ..place() };
-            assert_eq!(birth(&all_from, &mut Seen::default(), &record), Birth::Copied(0));
+            assert_eq!(birth(&all_from, &Seen::default(), &record), Birth::Copied { region: 0, at: None });
         });
     }
 
@@ -255,8 +276,8 @@ mod tests {
             assert_eq!(verdict(Birth::Here, &[], &target, &record), Verdict::Born { republished: false });
             assert_eq!(verdict(Birth::Republished, &[], &target, &record), Verdict::Born { republished: true });
             assert_eq!(verdict(Birth::Repeated, &[0, 1], &target, &record), Verdict::Skip(Skip::DuplicateCopy));
-            assert_eq!(verdict(Birth::Copied(1), &[0], &target, &record), Verdict::Skip(Skip::Copy));
-            assert_eq!(verdict(Birth::Copied(1), &[1], &target, &record), Verdict::Forward);
+            assert_eq!(verdict(copied(1, 1, 5), &[0], &target, &record), Verdict::Skip(Skip::Copy));
+            assert_eq!(verdict(copied(1, 1, 5), &[1], &target, &record), Verdict::Forward);
         });
     }
 
@@ -265,8 +286,8 @@ mod tests {
         let headers = vec![Header::text(provenance::PATH, "hz,bj")];
         with_origin(None, |record| {
             let record = RecordRef { headers: Headers::Listed(&headers), ..record };
-            assert_eq!(verdict(Birth::Copied(1), &[1], &"bj".into(), &record), Verdict::Skip(Skip::OnPath));
-            assert_eq!(verdict(Birth::Copied(1), &[1], &"sh".into(), &record), Verdict::Forward);
+            assert_eq!(verdict(copied(1, 1, 5), &[1], &"bj".into(), &record), Verdict::Skip(Skip::OnPath));
+            assert_eq!(verdict(copied(1, 1, 5), &[1], &"sh".into(), &record), Verdict::Forward);
         });
     }
 }

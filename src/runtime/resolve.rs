@@ -125,7 +125,15 @@ impl Resolver {
             return Ok(Outcome::NoSource);
         }
         let floor = question.position.as_ref().map_or(1, |(_, note)| note.incarnation);
-        let incarnation = incarnation(&self.control, &self.peer_control, &self.from, &source.topic, &topic.id, floor, self.clock.now_ms())?;
+        let incarnation = incarnation(
+            &self.control,
+            &self.peer_control,
+            &self.from,
+            &source.topic,
+            &topic.id,
+            floor,
+            self.clock.now_ms(),
+        )?;
         let bounds = self.source.bounds(std::slice::from_ref(&source))?.swap_remove(0)?;
         let log = Log { source, incarnation, bounds, topic_id: topic.id };
         let order = self.order(question, route);
@@ -257,9 +265,7 @@ impl Resolver {
         match self.start_from {
             _ if is_growth => Ok(log.bounds.start),
             StartFrom::Latest => Ok(log.bounds.end),
-            StartFrom::Time(at_ms) => {
-                self.source.offsets_at(std::slice::from_ref(&log.source), at_ms)?.swap_remove(0)
-            }
+            StartFrom::Time(at_ms) => self.source.offsets_at(std::slice::from_ref(&log.source), at_ms)?.swap_remove(0),
             StartFrom::Earliest | StartFrom::Committed => Ok(log.bounds.start),
         }
     }
@@ -300,7 +306,8 @@ pub fn incarnation(
         return Ok(known.number);
     }
     let below = [region.as_str(), topic.as_str()];
-    let newest = [own, peer].iter().flat_map(|log| log.read_all::<Incarnation>(&below)).map(|(_, known)| known.number).max();
+    let newest =
+        [own, peer].iter().flat_map(|log| log.read_all::<Incarnation>(&below)).map(|(_, known)| known.number).max();
     let number = match (peer.read::<Incarnation>(&key), newest) {
         (Some(known), _) => known.number,
         (None, Some(newest)) => newest.max(floor) + 1,

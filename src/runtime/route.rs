@@ -29,7 +29,8 @@ pub struct Route {
 impl Route {
     /// Compiles what the plan says of a topic. `may_repeat`: links are at-least-once.
     pub fn new(copy: Copy, topic: &Topic, deployment: &Deployment, may_repeat: bool) -> Self {
-        let others: Vec<RegionName> = deployment.regions.iter().filter(|region| **region != copy.from).cloned().collect();
+        let others: Vec<RegionName> =
+            deployment.regions.iter().filter(|region| **region != copy.from).cloned().collect();
         let number = |region: &RegionName| others.iter().position(|other| other == region);
         let forwarded: Vec<usize> = copy.origins.iter().filter_map(number).collect();
         let is_own_topic_of_copies = copy.source_topic != copy.topic;

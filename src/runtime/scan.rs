@@ -37,8 +37,7 @@ pub fn newest<T>(
     pick: impl Fn(&RecordRef<'_>) -> Option<T>,
 ) -> Result<Found<T>, Error> {
     let bounds = cluster.bounds(std::slice::from_ref(partition))?.swap_remove(0)?;
-    let settings =
-        SourceSettings { client_id: "longshore-recovery".to_owned(), buffer_bytes_max: BUFFER_BYTES_MAX };
+    let settings = SourceSettings { client_id: "longshore-recovery".to_owned(), buffer_bytes_max: BUFFER_BYTES_MAX };
     let mut source = cluster.source(&settings)?;
     let floor = bounds.start.max(bounds.end - offsets_max);
     let (mut until, mut window) = (bounds.end, FIRST_WINDOW_OFFSETS);
@@ -69,7 +68,11 @@ fn newest_in<T>(
         source.fetch(4096, FETCH_TIMEOUT, &mut events)?;
         empty = if events.is_empty() { empty + 1 } else { 0 };
         if stop.is_asked() || empty > EMPTY_FETCHES_MAX {
-            return Err(Error::new(Class::Retry, format!("search {partition} for the newest copy"), "no records arrive"));
+            return Err(Error::new(
+                Class::Retry,
+                format!("search {partition} for the newest copy"),
+                "no records arrive",
+            ));
         }
         for event in events.drain(..) {
             match event {
