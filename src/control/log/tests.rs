@@ -279,7 +279,7 @@ fn strangers_entries_are_refused_whatever_they_try() {
     memory.write_raw("pause/hz/sz", Some(b"{}"), Vec::new());
     memory.write_raw("pause/hz/sz", value, signature.clone());
     memory.write_raw("pause/hz/sh", Some(b"{\"v\":9}"), signature.clone());
-    memory.write_raw("pause/hz/sh", None, signature.clone());
+    memory.write_raw("pause/hz/sh", None, signature);
     memory.write_raw("pause/hz/sh", None, Vec::new());
     memory.write_raw("pause/hz/sh", value, vec![Header::text(SIGNATURE_HEADER, "00")]);
     let other = Signer::new(&SecretString::from("other"), &"hz".into());
