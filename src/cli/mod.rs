@@ -4,3 +4,8 @@
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
+
+pub mod operator;
+pub mod status;
+pub mod links;
+pub mod dead_letter;

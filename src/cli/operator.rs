@@ -1,0 +1,139 @@
+//! What the commands on running links need to know, and how they answer: data on stdout, words on stderr.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Serialize;
+
+use crate::broker::{Error, SharedCluster};
+use crate::control::ControlLog;
+use crate::control::log::Creation;
+use crate::model::names::RegionName;
+use crate::policy::plan::Copy;
+
+/// The exit code of wrong usage (interface §5).
+pub const WRONG_USAGE: u8 = 2;
+
+/// The exit code of what failed at run time.
+pub const FAILED: u8 = 1;
+
+/// The exit code of what did not happen in time.
+pub const TIMED_OUT: u8 = 4;
+
+/// How long reaching a control topic may take.
+const REACH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One operator's view of a deployment.
+pub struct Operator<'a> {
+    /// All regions, sorted.
+    pub regions: &'a [RegionName],
+    /// All that is copied.
+    pub copies: &'a [Copy],
+    /// Opens a region's cluster.
+    pub open: &'a dyn Fn(&RegionName) -> Result<SharedCluster, Error>,
+    /// How a region's control topic is made; `None` when nothing may be created.
+    pub creation: &'a dyn Fn(&RegionName) -> Option<Creation>,
+    /// `control.secret`.
+    pub secret: Option<&'a SecretString>,
+    /// `-o json`.
+    pub json: bool,
+}
+
+impl Operator<'_> {
+    /// The control topic of a region, read whole.
+    pub fn control(&self, region: &RegionName) -> Result<ControlLog, Error> {
+        let log = ControlLog::open((self.open)(region)?, region, self.secret, (self.creation)(region))?;
+        log.caught_up(REACH_TIMEOUT)?;
+        Ok(log)
+    }
+
+    /// Prints the answer in the form that was asked for.
+    pub fn answer(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(value)?);
+        } else {
+            println!("{}", text().trim_end());
+        }
+        Ok(())
+    }
+}
+
+/// Says on stderr why nothing was done.
+pub fn refuse(code: u8, why: &str, hint: Option<&str>) -> ExitCode {
+    eprintln!("error: {why}");
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(code)
+}
+
+/// `did you mean …?` for a name that is close to a known one, else what is known.
+pub fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let close = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known)).min();
+    match close {
+        Some((distance, close)) if distance <= 1 + name.len() / 4 => format!("did you mean `{close}`?"),
+        Some(_) => format!("known: {}", known.join(", ")),
+        None => "there is none".to_owned(),
+    }
+}
+
+/// Milliseconds since the epoch, by this machine's clock.
+pub fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Who is asking, for the record: `user@host`.
+pub fn who() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{user}@{}", if host.trim().is_empty() { "unknown" } else { host.trim() })
+}
+
+/// A time as users write it: RFC 3339, milliseconds since the epoch, or back from now (`-15m`, `-2h`, `-1d`).
+pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
+    let wrong = || format!("`{text}` is no time: write RFC 3339, milliseconds since the epoch, or like -15m");
+    if let Some(back) = text.strip_prefix('-') {
+        let (digits, unit) = back.split_at(back.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?);
+        let unit_ms: i64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wrong()),
+        };
+        let count: i64 = digits.parse().map_err(|_| wrong())?;
+        return count.checked_mul(unit_ms).and_then(|back| now_ms.checked_sub(back)).ok_or_else(wrong);
+    }
+    if let Ok(ms) = text.parse::<i64>() {
+        return Ok(ms);
+    }
+    text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_all_their_forms() {
+        assert_eq!(parse_time("-15m", 1_000_000), Ok(100_000));
+        assert_eq!(parse_time("-250ms", 1_000), Ok(750));
+        assert_eq!(parse_time("1700000000000", 0), Ok(1_700_000_000_000));
+        assert_eq!(parse_time("2026-11-21T06:00:00Z", 0), Ok(1_795_240_800_000));
+        assert_eq!(parse_time("2026-11-21T07:00:00+01:00", 0), Ok(1_795_240_800_000));
+        for wrong in ["", "-", "-15", "-15x", "yesterday", "2026-11-21", "-99999999999999999d"] {
+            assert!(parse_time(wrong, 0).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_close_name_is_offered_a_far_one_is_not() {
+        let known = ["order-events", "clicks"];
+        assert_eq!(did_you_mean("oder-events", known.into_iter()), "did you mean `order-events`?");
+        assert_eq!(did_you_mean("payments", known.into_iter()), "known: order-events, clicks");
+        assert_eq!(did_you_mean("x", std::iter::empty()), "there is none");
+    }
+}
