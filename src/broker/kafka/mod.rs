@@ -1,1 +1,3 @@
 //! The Kafka driver, on librdkafka.
+
+pub mod settings;
