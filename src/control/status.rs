@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::broker::Class;
 use crate::control::ControlLog;
 use crate::control::entry::{Heartbeat, LinkBeat, PartitionBeat, Pause};
 
@@ -117,6 +118,17 @@ impl Known {
             paused: pauses.map(|(parts, _)| parts.join("/")).collect(),
         }
     }
+}
+
+/// All regions as the control topics that this process follows tell them. Asks no network.
+pub fn followed<'a>(logs: impl IntoIterator<Item = &'a ControlLog>, now_ms: i64) -> Status {
+    let of = |log: &ControlLog| {
+        // A region in which no bridge has run yet has no control topic: it answers, though.
+        let unreachable = log.health().err().filter(|error| error.class != Class::Missing);
+        let known = Known::of(log, unreachable.map(|error| error.to_string()));
+        (log.region().to_string(), region(log.region().as_str(), &known, now_ms))
+    };
+    Status { regions: logs.into_iter().map(of).collect(), cutover: None }
 }
 
 /// Merges what is known of one region at `now_ms`.

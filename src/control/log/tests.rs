@@ -386,3 +386,115 @@ fn a_value_that_is_too_large_is_not_written() {
     assert_eq!(refused.class, Class::Rejected);
     assert!(memory.written().is_empty());
 }
+
+#[test]
+fn heartbeats_come_end_and_are_cleared_away_when_old() {
+    use crate::control::entry::Heartbeat;
+    use crate::control::heartbeat;
+
+    let memory = Arc::new(Memory::default());
+    let log = open(&memory, secret());
+    let day_ms = 86_400_000;
+    let beat = |at_ms| Heartbeat { at_ms, ..Heartbeat::default() };
+    heartbeat::say(&log, "new", &beat(10 * day_ms)).expect("said");
+    heartbeat::say(&log, "old/er", &beat(2 * day_ms)).expect("said");
+    assert_eq!(heartbeat::prune(&log, 10 * day_ms).expect("pruned"), 1);
+    let left: Vec<Vec<String>> = log.read_all::<Heartbeat>(&["hz"]).into_iter().map(|(parts, _)| parts).collect();
+    assert_eq!(left, [["hz", "new"]]);
+    heartbeat::end(&log, "new").expect("ended");
+    assert!(log.read_all::<Heartbeat>(&[]).is_empty());
+}
+
+#[test]
+fn pauses_hold_what_is_inside_them_and_end_with_all_inside() {
+    use crate::control::orders::{Resumed, Scope, Stream, is_paused, pause, resume};
+
+    let memory = Arc::new(Memory::default());
+    let log = open(&memory, secret());
+    let scope = |topic: Option<&str>, partition| Scope {
+        from: "sh".into(),
+        to: "hz".into(),
+        topic: topic.map(TopicName::new),
+        partition,
+    };
+    let stream = |topic: &str, partition| Stream { from: "sh".into(), to: "hz".into(), topic: topic.into(), partition };
+    pause(&log, &scope(Some("orders"), Some(1)), "a@b", 1).expect("paused");
+    assert!(is_paused(&log, &stream("orders", 1)));
+    assert!(!is_paused(&log, &stream("orders", 0)) && !is_paused(&log, &stream("clicks", 1)));
+    pause(&log, &scope(None, None), "a@b", 1).expect("paused");
+    assert!(is_paused(&log, &stream("clicks", 7)));
+    let resumed = resume(&log, &scope(Some("orders"), None)).expect("resumed");
+    let expected = Resumed { ended: vec!["sh/hz/orders/1".into()], still: vec!["sh/hz".into()] };
+    assert_eq!(resumed, expected);
+    assert!(is_paused(&log, &stream("orders", 1)), "by the wider one");
+    assert_eq!(resume(&log, &scope(None, None)).expect("resumed").ended, ["sh/hz"]);
+    assert!(!is_paused(&log, &stream("orders", 1)));
+}
+
+#[test]
+fn an_order_is_applied_when_a_heartbeat_names_it() {
+    use crate::control::entry::{Heartbeat, LinkBeat, OrderAction, PartitionBeat};
+    use crate::control::heartbeat;
+    use crate::control::orders::{Outcome, Stream, await_order, order};
+
+    let memory = Arc::new(Memory::default());
+    let (bridge, operator) = (open(&memory, secret()), open(&memory, secret()));
+    let stream = Stream { from: "sh".into(), to: "hz".into(), topic: "orders".into(), partition: 1 };
+    let id = order(&operator, &stream, OrderAction::Seek { offset: 5 }, "a@b", 1).expect("ordered");
+    let wait = |timeout| await_order(&operator, &stream, &id, timeout, || 1_000);
+    assert_eq!(wait(WAIT), Outcome::NoBridge);
+    let beat = |order: Option<String>| {
+        let partition = PartitionBeat { partition: 1, state: "running".into(), order, ..PartitionBeat::default() };
+        let link = LinkBeat {
+            from: "sh".into(),
+            topic: "orders".into(),
+            state: "running".into(),
+            partitions: vec![partition],
+            ..LinkBeat::default()
+        };
+        Heartbeat { at_ms: 900, links: vec![link], ..Heartbeat::default() }
+    };
+    heartbeat::say(&bridge, "hz-1", &beat(None)).expect("said");
+    eventually("the operator hears the bridge", || wait(Duration::ZERO) == Outcome::NotYet);
+    let outcome = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| wait(WAIT));
+        heartbeat::say(&bridge, "hz-1", &beat(Some(id.clone()))).expect("said");
+        waiting.join().expect("no panic")
+    });
+    let Outcome::Applied(partitions) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(partitions[0].beat.order.as_deref(), Some(id.as_str()));
+}
+
+#[test]
+fn a_survey_shows_what_answers_and_names_what_does_not() {
+    use crate::control::entry::Heartbeat;
+    use crate::control::{heartbeat, survey};
+
+    let (well, fresh, lost) = (Arc::new(Memory::default()), Arc::new(Memory::default()), Arc::new(Memory::default()));
+    let bridge = open(&well, secret());
+    heartbeat::say(&bridge, "hz-1", &Heartbeat { at_ms: 900, ready: true, ..Heartbeat::default() }).expect("said");
+    lost.world().unreachable = true;
+    let regions = vec![
+        ("hz".into(), Ok(cluster(&well))),
+        ("sh".into(), Ok(cluster(&fresh))),
+        ("sz".into(), Ok(cluster(&lost))),
+        ("bj".into(), Err(Error::new(Class::Fatal, "open cluster", "no such file"))),
+    ];
+    let status = survey::status(regions, secret().as_ref(), Duration::from_millis(300), || 1_000);
+    let flags = |region: &str| (status.regions[region].reachable, status.regions[region].ready);
+    assert_eq!(flags("hz"), (true, true));
+    assert_eq!(flags("sh"), (true, false));
+    assert_eq!(flags("sz"), (false, false));
+    assert_eq!(flags("bj"), (false, false));
+    assert!(status.regions["sh"].reasons[0].contains("no bridge has run"), "{:?}", status.regions["sh"].reasons);
+    assert!(status.regions["sz"].reasons[0].contains("unreachable"), "{:?}", status.regions["sz"].reasons);
+    assert!(fresh.world().log.is_none(), "looking makes no topic");
+
+    let peer = ControlLog::follow(cluster(&fresh), &"sh".into(), secret().as_ref()).expect("opens");
+    eventually("the peer's topic is known to be missing", || {
+        peer.health().is_err_and(|error| error.class == Class::Missing)
+    });
+    let followed = crate::control::status::followed([&bridge, &peer], 1_000);
+    assert_eq!(followed.regions["hz"], status.regions["hz"]);
+    assert_eq!(followed.regions["sh"], status.regions["sh"]);
+}
