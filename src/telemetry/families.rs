@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-/// The prefix of every metric.
+/// The prefix of every metric of our own.
 pub const PREFIX: &str = "longshore_";
 
 /// What kind of number it is.
@@ -78,7 +78,9 @@ impl Families {
     fn family(&mut self, name: &'static str, help: &str, kind: MetricType) -> &mut MetricFamily {
         self.by_name.entry(name).or_insert_with(|| {
             let mut family = MetricFamily::default();
-            family.set_name(format!("{PREFIX}{name}"));
+            // Every dashboard knows these by the names that all programs give them.
+            let prefix = if name.starts_with("process_") { "" } else { PREFIX };
+            family.set_name(format!("{prefix}{name}"));
             family.set_help(help.to_owned());
             family.set_field_type(kind);
             family

@@ -15,6 +15,7 @@ use tracing::{error, info};
 use crate::broker::Class;
 use crate::model::names::{RegionName, TopicName};
 use crate::telemetry::families::{Families, Kind};
+use crate::telemetry::process::{self, Process};
 
 /// The states of a link's partition and their numbers in `longshore_link_state`.
 pub const LINK_STATES: [(&str, i64); 6] =
@@ -245,7 +246,8 @@ impl Metrics {
 
     fn families(&self) -> Vec<MetricFamily> {
         let mut families = Families::default();
-        self.process_families(&mut families);
+        process_families(&mut families, &process::look());
+        self.bridge_families(&mut families);
         let mut latencies: BTreeMap<(RegionName, RegionName, TopicName), Latency> = BTreeMap::new();
         for ((source, target, topic, partition), meter) in self.meters() {
             let counters = meter.snapshot();
@@ -273,7 +275,7 @@ impl Metrics {
         families.finish()
     }
 
-    fn process_families(&self, families: &mut Families) {
+    fn bridge_families(&self, families: &mut Families) {
         let numbers = self.lock();
         let own = [("region", self.region.as_str())];
         let version = [("region", self.region.as_str()), ("version", env!("CARGO_PKG_VERSION"))];
@@ -333,6 +335,25 @@ impl Audit {
         self.dead_lettered += counters.rejected.total();
         self.discarded += counters.discarded;
         self.in_flight += counters.in_flight;
+    }
+}
+
+fn process_families(families: &mut Families, process: &Process) {
+    let numbers = [
+        ("process_cpu_seconds_total", "User and system time", Kind::Counter, process.cpu_seconds),
+        ("process_resident_memory_bytes", "Resident memory", Kind::Gauge, process.resident_bytes.map(|n| n as f64)),
+        (
+            "process_resident_memory_peak_bytes",
+            "The most that was ever resident",
+            Kind::Gauge,
+            process.resident_peak_bytes.map(|n| n as f64),
+        ),
+        ("process_open_fds", "Open file descriptors", Kind::Gauge, process.open_files.map(|n| n as f64)),
+    ];
+    for (name, help, kind, value) in numbers {
+        if let Some(value) = value {
+            families.put(name, help, kind, &[], value);
+        }
     }
 }
 
@@ -486,9 +507,9 @@ mod tests {
         let listed: BTreeSet<String> = page
             .lines()
             .take_while(|line| !line.starts_with("## "))
-            .filter_map(|line| line.strip_prefix("| `longshore_"))
+            .filter_map(|line| line.strip_prefix("| `"))
             .filter_map(|rest| rest.split(['`', '{']).next())
-            .map(|name| format!("longshore_{name}"))
+            .map(str::to_owned)
             .collect();
         let made: BTreeSet<String> = full().families().iter().map(|family| family.name().to_owned()).collect();
         assert_eq!(listed, made);
