@@ -13,6 +13,7 @@ use crate::control::entry::OrderAction;
 use crate::control::orders::{self, Outcome, Scope, Stream, Target};
 use crate::control::status::PartitionStatus;
 use crate::model::names::{RegionName, TopicName, TopicPartition};
+use crate::model::time::parse_time;
 
 /// How long a bridge is waited for.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -146,7 +147,8 @@ fn target(arguments: &SeekArgs) -> Result<Target, Refusal> {
         (None, Some("earliest")) => Ok(Target::Earliest),
         (None, Some("latest")) => Ok(Target::Latest),
         (None, Some(time)) => {
-            operator::parse_time(time, operator::now_ms()).map(Target::Time).map_err(|why| (WRONG_USAGE, why, None))
+            let at_ms = parse_time(time, operator::now_ms());
+            at_ms.map(Target::Time).map_err(|why| (WRONG_USAGE, why.to_string(), None))
         }
         (None, None) => Err((WRONG_USAGE, "say --offset or --to".to_owned(), None)),
     }

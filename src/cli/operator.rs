@@ -91,43 +91,9 @@ pub fn who() -> String {
     format!("{user}@{}", if host.trim().is_empty() { "unknown" } else { host.trim() })
 }
 
-/// A time as users write it: RFC 3339, milliseconds since the epoch, or back from now (`-15m`, `-2h`, `-1d`).
-pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
-    let wrong = || format!("`{text}` is no time: write RFC 3339, milliseconds since the epoch, or like -15m");
-    if let Some(back) = text.strip_prefix('-') {
-        let (digits, unit) = back.split_at(back.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?);
-        let unit_ms: i64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(wrong()),
-        };
-        let count: i64 = digits.parse().map_err(|_| wrong())?;
-        return count.checked_mul(unit_ms).and_then(|back| now_ms.checked_sub(back)).ok_or_else(wrong);
-    }
-    if let Ok(ms) = text.parse::<i64>() {
-        return Ok(ms);
-    }
-    text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond).map_err(|_| wrong())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_read_in_all_their_forms() {
-        assert_eq!(parse_time("-15m", 1_000_000), Ok(100_000));
-        assert_eq!(parse_time("-250ms", 1_000), Ok(750));
-        assert_eq!(parse_time("1700000000000", 0), Ok(1_700_000_000_000));
-        assert_eq!(parse_time("2026-11-21T06:00:00Z", 0), Ok(1_795_240_800_000));
-        assert_eq!(parse_time("2026-11-21T07:00:00+01:00", 0), Ok(1_795_240_800_000));
-        for wrong in ["", "-", "-15", "-15x", "yesterday", "2026-11-21", "-99999999999999999d"] {
-            assert!(parse_time(wrong, 0).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_close_name_is_offered_a_far_one_is_not() {
