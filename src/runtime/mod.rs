@@ -11,4 +11,5 @@ pub mod link;
 mod session;
 mod carry;
 mod look;
-pub mod supervisor;
+pub mod topics;
+pub mod bridge;

@@ -127,7 +127,7 @@ impl Resolver {
         let floor = question.position.as_ref().map_or(1, |(_, note)| note.incarnation);
         let incarnation = incarnation(
             &self.control,
-            &self.peer_control,
+            &[&self.peer_control],
             &self.from,
             &source.topic,
             &topic.id,
@@ -294,7 +294,7 @@ impl Log {
 /// `floor`: the number is at least this (a committed position knows it even when the control topic was lost).
 pub fn incarnation(
     own: &ControlLog,
-    peer: &ControlLog,
+    peers: &[&ControlLog],
     region: &RegionName,
     topic: &TopicName,
     id: &str,
@@ -306,9 +306,14 @@ pub fn incarnation(
         return Ok(known.number);
     }
     let below = [region.as_str(), topic.as_str()];
-    let newest =
-        [own, peer].iter().flat_map(|log| log.read_all::<Incarnation>(&below)).map(|(_, known)| known.number).max();
-    let number = match (peer.read::<Incarnation>(&key), newest) {
+    let newest = peers
+        .iter()
+        .chain([&own])
+        .flat_map(|log| log.read_all::<Incarnation>(&below))
+        .map(|(_, known)| known.number)
+        .max();
+    let told = peers.iter().find_map(|peer| peer.read::<Incarnation>(&key));
+    let number = match (told, newest) {
         (Some(known), _) => known.number,
         (None, Some(newest)) => newest.max(floor) + 1,
         (None, None) => floor,

@@ -1,1 +1,0 @@
-//! Starts, watches and stops the flows of one bridge.
