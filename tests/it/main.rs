@@ -1,0 +1,3 @@
+//! The integration tests: one program, so that it links once.
+
+mod control;
