@@ -1,10 +1,11 @@
 //! Lists what is in a dead-letter topic: where each record came from and why it is there. Never shows a body or a key.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::broker::{Bounds, Class, Cluster, Error, Fetched, SourceSettings};
+use crate::control::deadline::Deadline;
 use crate::model::names::{TopicName, TopicPartition};
 use crate::model::record::RecordRef;
 
@@ -64,14 +65,13 @@ pub fn list(
             source.start(slot, partition, start)?;
         }
     }
-    let deadline = Instant::now() + timeout;
+    let deadline = Deadline::after(timeout);
     let mut found = Vec::new();
     let mut events = Vec::new();
     while ends.iter().any(Option::is_some) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let Some(left) = deadline.left() else {
             return Err(Error::new(Class::Retry, format!("read {name}"), format!("not done after {timeout:?}")));
-        }
+        };
         source.fetch(FETCH_RECORDS_MAX, left.min(Duration::from_millis(200)), &mut events)?;
         for event in events.drain(..) {
             let (slot, next) = match event {

@@ -12,13 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::Value;
 use tracing::{error, info, warn};
 
 use crate::broker::{Bounds, Class, Error, Fetched, NewTopic, SharedCluster, Source, SourceSettings};
+use crate::control::deadline::Deadline;
 use crate::control::entry::{self, Entry};
 use crate::control::signature::{SIGNATURE_HEADER, Signer};
 use crate::control::state::State;
@@ -109,14 +110,13 @@ impl ControlLog {
     /// Waits until everything that stood in the topic when it was first reached has been read. The error says why
     /// that was not so within `timeout`; it may still come.
     pub fn caught_up(&self, timeout: Duration) -> Result<(), Error> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Deadline::after(timeout);
         let mut state = self.shared.state();
         while !state.caught_up {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let Some(left) = deadline.left() else {
                 let late = || Error::new(Class::Retry, "read control topic", format!("not done after {timeout:?}"));
                 return Err(state.trouble.clone().unwrap_or_else(late));
-            }
+            };
             state = self.shared.wait(state, left);
         }
         Ok(())
@@ -169,13 +169,10 @@ impl ControlLog {
 
     /// Waits up to `timeout` for a version other than `seen`; the present one.
     pub fn changed_since(&self, seen: u64, timeout: Duration) -> u64 {
-        let deadline = Instant::now() + timeout;
+        let deadline = Deadline::after(timeout);
         let mut state = self.shared.state();
         while self.version() == seen {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
+            let Some(left) = deadline.left() else { break };
             state = self.shared.wait(state, left);
         }
         drop(state);
@@ -386,13 +383,10 @@ impl Shared {
     }
 
     fn pause(&self, length: Duration) {
-        let deadline = Instant::now() + length;
+        let deadline = Deadline::after(length);
         let mut state = self.state();
         while !self.stopping() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
+            let Some(left) = deadline.left() else { return };
             state = self.wait(state, left);
         }
     }

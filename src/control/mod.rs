@@ -4,6 +4,7 @@
 //! read and written (`log`), how bridges show that they run (`heartbeat`), what operators are shown (`status`, `survey`,
 //! `dead_letter`, `api`) and what they order (`orders`).
 
+mod deadline;
 pub mod entry;
 pub mod signature;
 pub mod state;

@@ -4,10 +4,11 @@
 //! An order that was written is kept whether a bridge runs or not: waiting for it only tells the operator more.
 
 use std::hash::{BuildHasher, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::broker::{Bounds, Class, Cluster, Error};
 use crate::control::ControlLog;
+use crate::control::deadline::Deadline;
 use crate::control::entry::{self, Order, OrderAction, Pause};
 use crate::control::status::{self, Known, LinkStatus, PartitionStatus, RegionStatus};
 use crate::machine::flow::Stop;
@@ -220,7 +221,7 @@ fn wait(
     now_ms: impl Fn() -> i64,
     look: impl Fn(&RegionStatus) -> Option<Vec<PartitionStatus>>,
 ) -> Outcome {
-    let deadline = Instant::now() + timeout;
+    let deadline = Deadline::after(timeout);
     loop {
         let seen = log.version();
         let region = status_of(log, now_ms());
@@ -230,10 +231,7 @@ fn wait(
         if let Some(partitions) = look(&region) {
             return Outcome::Applied(partitions);
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Outcome::NotYet;
-        }
+        let Some(left) = deadline.left() else { return Outcome::NotYet };
         // A bridge may die while it is waited for: nothing is written then.
         log.changed_since(seen, left.min(Duration::from_secs(1)));
     }

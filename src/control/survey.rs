@@ -2,12 +2,13 @@
 //! shown, what does not is named with the reason and holds nothing up.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use secrecy::SecretString;
 
 use crate::broker::{Class, Error, SharedCluster};
 use crate::control::ControlLog;
+use crate::control::deadline::Deadline;
 use crate::control::status::{self, Known, Status};
 use crate::model::names::RegionName;
 
@@ -22,7 +23,7 @@ pub fn status(
     timeout: Duration,
     now_ms: impl Fn() -> i64,
 ) -> Status {
-    let deadline = Instant::now() + timeout;
+    let deadline = Deadline::after(timeout);
     // Each follows on its own thread, so that they all use the same time.
     let following: Vec<_> = regions
         .into_iter()
@@ -46,9 +47,9 @@ pub fn status(
 }
 
 /// Waits for the log to be read; why it was not.
-fn unreachable(log: &ControlLog, deadline: Instant, trouble: impl Fn() -> Option<Error>) -> Option<String> {
+fn unreachable(log: &ControlLog, deadline: Deadline, trouble: impl Fn() -> Option<Error>) -> Option<String> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.left().unwrap_or_default();
         match log.caught_up(left.min(LOOK_EVERY)) {
             Ok(()) => return None,
             // No bridge has run there yet: the cluster answers, which is all that was asked.

@@ -1,6 +1,7 @@
 //! The control log over a cluster in memory that can be made to fail.
 
 use std::sync::atomic::AtomicI32;
+use std::time::Instant;
 
 use serde_json::json;
 
