@@ -1,3 +1,4 @@
 //! The integration tests: one program, so that it links once.
 
 mod control;
+mod orders;
