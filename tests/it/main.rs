@@ -1,4 +1,10 @@
-//! The integration tests: one program, so that it links once.
+//! The integration tests: one program, so that it links once and that all share the Kafka clusters one of them started.
+//!
+//! Tests that need real brokers take them from `harness`; without Java they say `SKIPPED` aloud, and fail when
+//! `LONGSHORE_TESTS_MUST_RUN=1` is set, as `make test` does.
+
+mod harness;
 
 mod control;
+mod harness_works;
 mod orders;
