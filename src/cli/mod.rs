@@ -5,6 +5,8 @@ pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
+pub mod validate;
+pub mod schema;
 pub mod operator;
 pub mod status;
 pub mod links;

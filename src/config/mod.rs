@@ -8,6 +8,7 @@
 //! shows a value that came from `${env:…}` or `${file:…}`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -19,12 +20,22 @@ use crate::broker::kafka;
 use crate::model::names::RegionName;
 use crate::policy::subscription::{Deployment, StartFrom};
 
-pub mod report;
+mod report;
+mod tree;
+mod interpolate;
+mod read;
+mod raw;
+mod load;
+mod bridge;
+mod rules;
+mod topics;
+mod names;
+mod validate;
+pub mod schema;
 
 pub use report::{Problem, Report, Severity};
 
 /// A whole configuration, checked.
-#[derive(Debug)]
 pub struct Config {
     /// Regions, topics, subscriptions: what the decisions need.
     pub deployment: Deployment,
@@ -55,8 +66,22 @@ pub struct Config {
 impl Config {
     /// Reads the bridge file and every file that it names. The report holds every problem of all of them.
     pub fn load(path: &Path) -> Result<Self, Report> {
-        let _ = path;
-        todo!()
+        let mut problems = report::Problems::default();
+        let files = load::files(path, &mut problems);
+        let config = validate::config(&files, &mut problems);
+        let failed = problems.has_errors();
+        let problems = problems.finish();
+        match config {
+            Some(config) if !failed => Ok(Self { warnings: problems, ..config }),
+            _ => Err(Report { problems }),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    /// What it is about, and none of its values: any of them may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -75,7 +100,7 @@ pub enum Cluster {
 }
 
 /// How a RocketMQ cluster is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RocketMq {
     /// `host:port`, several separated by `;`.
     pub name_server: String,
@@ -83,6 +108,13 @@ pub struct RocketMq {
     pub access_key: Option<SecretString>,
     /// For ACLs.
     pub secret_key: Option<SecretString>,
+}
+
+impl fmt::Debug for RocketMq {
+    /// That it is there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RocketMq(…)")
+    }
 }
 
 /// How the links of this bridge behave.
@@ -182,9 +214,9 @@ pub enum HookCall {
     Exec(Vec<String>),
 }
 
-impl std::fmt::Debug for HookCall {
+impl fmt::Debug for HookCall {
     /// Addresses and arguments may hold credentials.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Url(_) => "Url(…)",
             Self::Exec(_) => "Exec(…)",

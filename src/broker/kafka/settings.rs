@@ -59,7 +59,7 @@ impl fmt::Debug for Settings {
             .field("consumer", &self.consumer.keys())
             .field("producer", &self.producer.keys())
             .field("replication_factor", &self.replication_factor)
-            .field("topic_config", &self.topic_config)
+            .field("topic_config", &self.topic_config.keys())
             .finish()
     }
 }
