@@ -5,6 +5,8 @@
 
 mod harness;
 
+mod contract;
 mod control;
+mod embedded;
 mod harness_works;
 mod orders;

@@ -365,11 +365,11 @@ impl State {
                     owner.revoked.push(partition.clone());
                 }
             }
-            if let (None, Some(target)) = (share.owner, share.target) {
-                if let Some(member) = self.members.get_mut(&target) {
-                    share.owner = Some(target);
-                    member.gained.push(partition.clone());
-                }
+            if let (None, Some(target)) = (share.owner, share.target)
+                && let Some(member) = self.members.get_mut(&target)
+            {
+                share.owner = Some(target);
+                member.gained.push(partition.clone());
             }
         }
         self.shares.retain(|_, share| share.owner.is_some() || share.target.is_some());

@@ -90,7 +90,7 @@ impl Reading {
                     entries.push(entry);
                 }
             }
-            self.next = entries.last().map_or(cursor.end(), |entry| entry.offset() + 1);
+            self.next = entries.last().map_or_else(|| cursor.end(), |entry| entry.offset() + 1);
             self.cursor = (self.next < cursor.end()).then_some(cursor);
             if !entries.is_empty() {
                 events.push(Fetched::Records { slot, batch: Box::new(Entries(entries)) });
