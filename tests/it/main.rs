@@ -10,3 +10,4 @@ mod control;
 mod embedded;
 mod harness_works;
 mod orders;
+mod tidy;
