@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::broker::{Error, SharedCluster};
+use crate::cli::output;
 use crate::control::ControlLog;
 use crate::control::log::Creation;
 use crate::model::names::RegionName;
@@ -50,20 +51,17 @@ impl Operator<'_> {
 
     /// Prints the answer in the form that was asked for.
     pub fn answer(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(value)?);
-        } else {
-            println!("{}", text().trim_end());
-        }
+        let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
+        output::print(&format!("{}\n", text.trim_end()))?;
         Ok(())
     }
 }
 
 /// Says on stderr why nothing was done.
 pub fn refuse(code: u8, why: &str, hint: Option<&str>) -> ExitCode {
-    eprintln!("error: {why}");
+    output::say(&format!("error: {why}"));
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        output::say(&format!("hint: {hint}"));
     }
     ExitCode::from(code)
 }

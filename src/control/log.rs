@@ -25,9 +25,10 @@ use crate::control::signature::{SIGNATURE_HEADER, Signer};
 use crate::control::state::State;
 use crate::model::names::{RegionName, TopicName, TopicPartition};
 use crate::model::record::{NewRecord, RecordRef};
+use crate::policy::topics::CONTROL_CONFIG;
 
 /// Every region's control topic.
-pub const CONTROL_TOPIC: &str = "__longshore_control";
+pub const CONTROL_TOPIC: &str = crate::policy::plan::CONTROL_TOPIC;
 
 /// Largest value of an entry in bytes: with key and headers it stays below what clients and brokers take by default.
 pub const ENTRY_BYTES_MAX: usize = 900 * 1024;
@@ -418,14 +419,7 @@ impl Shared {
 impl Creation {
     fn topic(&self, name: &TopicName) -> NewTopic {
         let mut config = self.config.clone();
-        let needed = [
-            ("cleanup.policy", "compact"),
-            // Small, because the open segment is never compacted and every start reads the topic whole.
-            ("segment.bytes", "8388608"),
-            ("segment.ms", "3600000"),
-            ("min.cleanable.dirty.ratio", "0.1"),
-        ];
-        config.extend(needed.map(|(setting, value)| (setting.to_owned(), value.to_owned())));
+        config.extend(CONTROL_CONFIG.iter().map(|(setting, value)| ((*setting).to_owned(), (*value).to_owned())));
         NewTopic { name: name.clone(), partitions: 1, replication_factor: self.replication_factor, config }
     }
 }

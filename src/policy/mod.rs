@@ -2,5 +2,8 @@
 
 pub mod subscription;
 pub mod plan;
+pub mod proof;
+pub mod topics;
+pub mod acls;
 pub mod extract;
 pub mod decide;

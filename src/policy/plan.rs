@@ -332,4 +332,6 @@ pub fn shown(deployment: &Deployment) -> Shown {
 }
 
 #[cfg(test)]
+pub mod sample;
+#[cfg(test)]
 mod tests;

@@ -245,10 +245,11 @@ impl Shared {
         let looks: BTreeMap<RegionName, Arc<Snapshot>> =
             self.watches.iter().map(|(region, watch)| (region.clone(), watch.latest())).collect();
         let Some(cluster) = self.clusters.get(&self.settings.region) else { return };
-        for (topic, lack) in topics::lacking(&self.settings.region, &self.settings.deployment, &looks) {
-            match topics::supply(cluster.as_ref(), &topic, &lack, &self.settings.link.creation) {
-                Ok(()) => info!(%topic, ?lack, "topic brought into shape"),
-                Err(error) => warn!(%topic, ?lack, "topic stays as it is: {error}"),
+        let Settings { region, deployment, link, .. } = &self.settings;
+        for change in topics::changes(region, deployment, &looks, &link.creation) {
+            match topics::apply(cluster.as_ref(), &change) {
+                Ok(_) => info!(topic = %change.topic(), ?change, "topic brought into shape"),
+                Err(error) => warn!(topic = %change.topic(), ?change, "topic stays as it is: {error}"),
             }
         }
     }

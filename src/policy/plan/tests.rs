@@ -3,53 +3,8 @@
 
 use proptest::prelude::*;
 
+use super::sample::deployment;
 use super::*;
-use crate::policy::subscription::{Idempotency, OnMissingKey, OnMissingVersion, StartFrom};
-
-fn subscription(group: &str, mode: Mode, regions: &[RegionName]) -> Subscription {
-    Subscription {
-        group: group.into(),
-        mode,
-        rules: None,
-        regions: regions.to_vec(),
-        delivery: Delivery::Topic,
-        delivery_topic: TopicName::new(format!("t__{group}")),
-        idempotency: Idempotency::None,
-        idempotency_key: None,
-        idempotency_ttl_ms: 0,
-        id_window: None,
-        start_from: StartFrom::Earliest,
-        on_missing_key: OnMissingKey::Origin,
-        on_missing_version: OnMissingVersion::Deliver,
-    }
-}
-
-fn deployment(
-    regions: usize,
-    standby: &[usize],
-    topology: Topology,
-    copies: Copies,
-    groups: &[(Mode, Vec<usize>)],
-) -> Deployment {
-    let names: Vec<RegionName> = (0..regions).map(|n| RegionName::new(format!("r{n}"))).collect();
-    let pick = |indexes: &[usize]| indexes.iter().map(|n| names[*n].clone()).collect::<Vec<_>>();
-    let subscriptions =
-        groups.iter().enumerate().map(|(n, (mode, deployed))| subscription(&format!("g{n}"), *mode, &pick(deployed)));
-    Deployment {
-        center: names[0].clone(),
-        standby: pick(standby),
-        topology,
-        topics: vec![Topic {
-            name: "t".into(),
-            partitions: 4,
-            routing_key: None,
-            version: None,
-            copies,
-            subscriptions: subscriptions.collect(),
-        }],
-        regions: names,
-    }
-}
 
 /// `from>to` of every copy.
 fn arrows(deployment: &Deployment) -> Vec<String> {
