@@ -13,7 +13,8 @@ use tracing::{debug, error, info, warn};
 use crate::broker::{Class, Error, SharedCluster};
 use crate::clock::SharedClock;
 use crate::control::ControlLog;
-use crate::control::entry::{self, Heartbeat, LinkBeat};
+use crate::control::entry::{Heartbeat, LinkBeat};
+use crate::control::heartbeat;
 use crate::model::names::{RegionName, TopicName};
 use crate::policy::plan::{self, Copy};
 use crate::policy::subscription::Deployment;
@@ -26,7 +27,7 @@ use crate::runtime::watch::{Snapshot, Watch};
 use crate::telemetry::metrics::Metrics;
 
 const TICK: Duration = Duration::from_millis(250);
-const BEAT_EVERY: Duration = Duration::from_secs(3);
+const BEAT_EVERY: Duration = Duration::from_millis(heartbeat::BEAT_EVERY_MS as u64);
 const AUDIT_EVERY: Duration = Duration::from_secs(60);
 const KEEP_TOPICS_EVERY: Duration = Duration::from_secs(1);
 
@@ -196,6 +197,9 @@ impl Shared {
                 return false;
             }
         }
+        if let Err(error) = heartbeat::prune(control, self.clock.now_ms()) {
+            debug!("old heartbeats stay: {error}");
+        }
         true
     }
 
@@ -312,7 +316,7 @@ impl Shared {
             ..Heartbeat::default()
         };
         let Some(control) = self.controls.get(here) else { return };
-        if let Err(error) = control.write(&entry::heartbeat_key(here, &self.settings.instance), &beat) {
+        if let Err(error) = heartbeat::say(control, &self.settings.instance, &beat) {
             debug!("heartbeat not written: {error}");
         }
     }
@@ -336,7 +340,10 @@ impl Shared {
                 error!(%from, "the link panicked");
             }
         }
-        self.beat(&["stopped".to_owned()]);
+        let control = self.controls.get(&self.settings.region);
+        if let Some(Err(error)) = control.map(|control| heartbeat::end(control, &self.settings.instance)) {
+            debug!("last heartbeat not written: {error}");
+        }
         self.metrics.log_audit();
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::broker::Error;
-use crate::control::entry::{self, LinkBeat, Order, Pause};
+use crate::control::entry::{self, LinkBeat, Order};
+use crate::control::orders;
 use crate::machine::flow::{Phase, Stop};
 use crate::model::names::TopicPartition;
 use crate::runtime::lane::{Lane, Wait};
@@ -97,15 +98,14 @@ impl Session<'_> {
     /// Whether an operator has paused this lane, its topic or the whole link.
     pub(super) fn is_paused(&self, slot: usize) -> bool {
         let Some(lane) = &self.lanes[slot] else { return false };
-        let (from, to) = (&self.runner.settings.from, &self.runner.settings.to);
-        let topic = &lane.source.topic;
-        [
-            entry::pause_key(from, to, None, None),
-            entry::pause_key(from, to, Some(topic), None),
-            entry::pause_key(from, to, Some(topic), Some(lane.partition)),
-        ]
-        .iter()
-        .any(|key| self.runner.world.control.read::<Pause>(key).is_some())
+        let settings = &self.runner.settings;
+        let stream = orders::Stream {
+            from: settings.from.clone(),
+            to: settings.to.clone(),
+            topic: lane.source.topic.clone(),
+            partition: lane.partition,
+        };
+        orders::is_paused(&self.runner.world.control, &stream)
     }
 
     /// Notices recreated topics and targets with too few partitions, and measures lag.
