@@ -229,7 +229,8 @@ pub struct SinkSettings {
     pub transactional: bool,
     /// Appended and not yet acknowledged records held in memory, bytes.
     pub buffer_bytes_max: usize,
-    /// Largest request to the broker in bytes: the smallest `record_bytes_max` of the topics.
+    /// Records are batched up to this many bytes: the smallest `record_bytes_max` of the topics. A larger record goes
+    /// alone.
     pub batch_bytes_max: usize,
 }
 

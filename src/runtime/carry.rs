@@ -223,6 +223,7 @@ impl Session<'_> {
             Ok(true) => {}
             Ok(false) => return Ok(Step::CommitFirst),
             Err(error) if error.class == Class::Rejected => {
+                warn!(source = %lane.source, offset = record.offset, "the dead-letter topic refuses it too: {error}");
                 lane.dead_letter_refusals += 1;
                 return Ok(Step::CommitFirst);
             }

@@ -133,6 +133,7 @@ impl Lane {
 
     /// The record has its outcome.
     pub fn worked_off(&mut self, record: &RecordRef<'_>, birth: Birth) {
+        self.dead_letter_refusals = 0;
         self.stream.seen.note(birth);
         self.stream.newest_ms = Some(record.timestamp_ms);
         self.stream.resolved(record.offset);
@@ -160,7 +161,6 @@ impl Lane {
     pub fn committed(&mut self, now_ms: i64) {
         let tally = self.stream.commit();
         self.backoff.succeeded();
-        self.dead_letter_refusals = 0;
         let mut latency = Latency::default();
         for (timestamp_ms, records) in self.born.drain(..) {
             latency.observe(u64::try_from(now_ms - timestamp_ms).unwrap_or(0), records);

@@ -11,3 +11,4 @@ mod embedded;
 mod harness_works;
 mod orders;
 mod tidy;
+mod copy_embedded;

@@ -227,6 +227,18 @@ impl Log {
         Ok(true)
     }
 
+    /// Drops all positions of a group, as Kafka does for one that has been idle for a week.
+    pub fn forget_positions(&self, group: &GroupName) -> Result<(), Error> {
+        let context = "forget positions";
+        let _writer = lock(&self.writer);
+        let mut gone = sled::Batch::default();
+        for entry in self.meta.scan_prefix([b"p", group.as_str().as_bytes(), &[0]].concat()) {
+            gone.remove(entry.map_err(|error| broken(context, &error))?.0);
+        }
+        self.meta.apply_batch(gone).map_err(|error| broken(context, &error))?;
+        self.flush()
+    }
+
     /// Drops the records of a partition below `before`.
     pub fn trim(&self, partition: &TopicPartition, before: i64) -> Result<(), Error> {
         let context = "delete records";

@@ -103,6 +103,11 @@ impl Embedded {
         Ok(existed)
     }
 
+    /// Drops all positions of a group, as Kafka does for one that has been idle for a week.
+    pub fn forget_positions(&self, group: &GroupName) -> Result<(), Error> {
+        self.shared.log.forget_positions(group)
+    }
+
     /// Drops the records of a partition below `before`, as retention would. [`Class::Rejected`] past the end.
     pub fn trim(&self, partition: &TopicPartition, before: i64) -> Result<(), Error> {
         self.shared.log.trim(partition, before)

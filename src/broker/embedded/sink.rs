@@ -189,7 +189,7 @@ impl Sink for EmbeddedSink {
         let unknown = || Error::new(Class::Fatal, "append", format!("destination {to} was never opened"));
         let destination = self.destinations.get_mut(to).ok_or_else(unknown)?;
         let weight = weight(record);
-        let limit = destination.record_bytes_max.min(self.settings.batch_bytes_max);
+        let limit = destination.record_bytes_max;
         if weight > limit {
             let reason = format!("{} takes {limit} bytes, the record has {weight}", destination.partition);
             return Err(Error::new(Class::Rejected, "append", reason));
