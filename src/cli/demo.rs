@@ -2,7 +2,6 @@
 //! middle and starts it again, explains each step, and ends with a summary computed by reading the logs.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use anyhow::{Context as _, bail};
 
 use crate::app;
 use crate::broker::{NewTopic, SharedCluster};
+use crate::cli::output;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Config;
 use crate::control::api::{self, Admin};
@@ -65,7 +65,11 @@ fn write_files(dir: &Path) -> anyhow::Result<Config> {
             std::fs::create_dir_all(folder)?;
         }
         let text = text.replace("../../topics", "./topics");
-        let text = if name == "longshore.yaml" { format!("{text}\nstate_dir: {}\n", dir.join("state").display()) } else { text };
+        let text = if name == "longshore.yaml" {
+            format!("{text}\nstate_dir: {}\n", dir.join("state").display())
+        } else {
+            text
+        };
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(Config::load(&dir.join("longshore.yaml"))?)
@@ -81,9 +85,8 @@ struct Demo {
 
 /// One line of the explanation.
 fn say(text: &str) {
-    println!("{text}");
-    // A reader who sees the lines as they come understands what is waited for.
-    drop(std::io::stdout().flush());
+    // Whoever closed the pipe has seen enough; the demo still ends in order.
+    output::print(&format!("{text}\n")).ok();
 }
 
 fn step(number: usize, text: &str) {
@@ -92,8 +95,10 @@ fn step(number: usize, text: &str) {
 
 impl Demo {
     fn open(config: Config) -> anyhow::Result<Self> {
-        say("Longshore demo: three regions, hz (the center), sh and bj, each with a cluster of its own (the embedded broker).");
-        let clusters = app::connect_all(&config)?;
+        say(
+            "Longshore demo: three regions, hz (the center), sh and bj, each with a cluster of its own (the embedded broker).",
+        );
+        let clusters = app::connect(&config)?;
         let metrics = Metrics::new(&config.deployment.center);
         Ok(Self { config, clusters, bridges: BTreeMap::new(), metrics, clock: SystemClock::start() })
     }
@@ -119,8 +124,12 @@ impl Demo {
     fn make_topics(&self) -> anyhow::Result<()> {
         for (region, cluster) in &self.clusters {
             for Topic { name, partitions, .. } in &self.config.deployment.topics {
-                let topic =
-                    NewTopic { name: name.clone(), partitions: *partitions, replication_factor: None, config: BTreeMap::new() };
+                let topic = NewTopic {
+                    name: name.clone(),
+                    partitions: *partitions,
+                    replication_factor: None,
+                    config: BTreeMap::new(),
+                };
                 cluster.create(&topic).with_context(|| format!("create {name} in {region}"))?;
             }
         }
@@ -128,7 +137,8 @@ impl Demo {
     }
 
     fn start(&mut self, region: &RegionName) -> anyhow::Result<()> {
-        let bridge = app::start_bridge(&self.config, region, region.as_str(), &self.clusters, &self.metrics, &self.clock)?;
+        let bridge =
+            app::start_bridge(&self.config, region, region.as_str(), &self.clusters, &self.metrics, &self.clock)?;
         self.bridges.insert(region.clone(), bridge);
         Ok(())
     }
@@ -138,7 +148,9 @@ impl Demo {
         for region in self.config.deployment.regions.clone() {
             self.start(&region)?;
         }
-        self.wait("the bridges are ready", |demo| demo.bridges.values().all(|bridge| bridge.handle().not_ready().is_empty()))?;
+        self.wait("the bridges are ready", |demo| {
+            demo.bridges.values().all(|bridge| bridge.handle().not_ready().is_empty())
+        })?;
         say("   all three are ready");
         Ok(())
     }
@@ -217,7 +229,10 @@ impl Demo {
     }
 
     fn follow_one_record(&self) -> anyhow::Result<()> {
-        step(5, "One record, seen in each region. A copy is the record itself and one header that says where it was born:");
+        step(
+            5,
+            "One record, seen in each region. A copy is the record itself and one header that says where it was born:",
+        );
         for line in summary::follow(&self.clusters, "orders", r#"{"orders":"bj-42","#)? {
             say(&format!("   {line}"));
         }
@@ -252,7 +267,8 @@ impl Demo {
         let deadline = self.clock.monotonic() + PATIENCE;
         while !holds(self) {
             if self.clock.monotonic() > deadline {
-                let reasons: Vec<String> = self.bridges.values().flat_map(|bridge| bridge.handle().not_ready()).collect();
+                let reasons: Vec<String> =
+                    self.bridges.values().flat_map(|bridge| bridge.handle().not_ready()).collect();
                 bail!("not within {PATIENCE:?}: {what} ({})", reasons.join("; "));
             }
             std::thread::sleep(LOOK_EVERY);

@@ -17,6 +17,8 @@ pub mod plan;
 pub mod topics;
 pub mod acls;
 pub mod operator;
+pub mod run;
+pub mod demo;
 pub mod status;
 pub mod links;
 pub mod dead_letter;
@@ -185,10 +187,10 @@ fn run(context: &Context, command: &Command) -> Result<ExitCode, Failure> {
             let topics: Vec<_> = config.deployment.topics.iter().map(|topic| topic.name.clone()).collect();
             Ok(context.operate(&config, |operator| dead_letter::run(operator, command, &topics))?)
         }
-        Command::Run(_) => not_built("run"),
+        Command::Run(arguments) => run::run(context, arguments.instance.as_deref()),
         Command::Validate => written(validate::run(&context.config, context.is_json())),
         Command::Schema { kind } => written(schema::run(*kind).map(|()| ExitCode::SUCCESS)),
-        Command::Demo(_) => not_built("demo"),
+        Command::Demo(arguments) => Ok(demo::run(arguments.keep)?),
     }
 }
 
@@ -206,10 +208,6 @@ fn written(outcome: std::io::Result<ExitCode>) -> Result<ExitCode, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         outcome => Ok(outcome?),
     }
-}
-
-fn not_built(name: &str) -> Result<ExitCode, Failure> {
-    Err(Failure::run_time(format!("`{name}` is not built yet")))
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<ExitCode, Failure> {

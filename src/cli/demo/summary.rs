@@ -63,7 +63,9 @@ pub fn follow(clusters: &BTreeMap<RegionName, SharedCluster>, topic: &str, body:
         scan(cluster, topic, |partition, record| {
             if record.value.is_some_and(|value| value.starts_with(body.as_bytes())) {
                 let origin = record.headers.last(provenance::ORIGIN).flatten();
-                let origin = origin.map_or("born here".to_owned(), |origin| format!("ls_origin = {}", String::from_utf8_lossy(origin)));
+                let origin = origin.map_or("born here".to_owned(), |origin| {
+                    format!("ls_origin = {}", String::from_utf8_lossy(origin))
+                });
                 let value = String::from_utf8_lossy(record.value.unwrap_or_default());
                 lines.push(format!("{region:>3}  {topic}/{partition} offset {:<6} {value}  {origin}", record.offset));
             }
@@ -139,8 +141,12 @@ pub fn read(
                 .map(|origin| produced.saturating_sub(row.copies.get(*origin).copied().unwrap_or(0)))
                 .sum::<usize>()
                 + produced.saturating_sub(row.born_here);
-            row.unwanted =
-                row.copies.iter().filter(|(origin, _)| !wanted_from.contains(&origin.as_str())).map(|(_, count)| count).sum();
+            row.unwanted = row
+                .copies
+                .iter()
+                .filter(|(origin, _)| !wanted_from.contains(&origin.as_str()))
+                .map(|(_, count)| count)
+                .sum();
             rows.push(row);
         }
     }
