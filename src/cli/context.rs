@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::app;
 use crate::broker::{Class, Error, SharedCluster};
+use crate::cli::ask;
 use crate::cli::failure::Failure;
 use crate::cli::operator::{Operator, did_you_mean};
 use crate::cli::output::{self, Output};
@@ -102,6 +103,8 @@ impl Context {
             open: &|region| open(config, region),
             creation: &|region| creation(config, region),
             secret: config.control_secret.as_ref(),
+            bridge: ask::address(config),
+            token: config.admin.token.as_ref(),
             json: self.is_json(),
         })
     }

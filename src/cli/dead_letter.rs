@@ -67,7 +67,11 @@ pub fn run(operator: &Operator<'_>, command: &Command, topics: &[TopicName]) -> 
         }
     }
     let value = json!({ "dead_letters": found, "more": more, "unreachable": failed });
-    operator.answer(&value, || table(&found, more))?;
+    operator.answer(&value, || match (found.is_empty(), failed.is_empty()) {
+        (true, true) => "No dead letters.".to_owned(),
+        (true, false) => "No dead letters in what could be read.".to_owned(),
+        (false, _) => table(&found, more),
+    })?;
     if failed.is_empty() {
         Ok(ExitCode::SUCCESS)
     } else {
@@ -76,9 +80,6 @@ pub fn run(operator: &Operator<'_>, command: &Command, topics: &[TopicName]) -> 
 }
 
 fn table(found: &[DeadLetter], more: bool) -> String {
-    if found.is_empty() {
-        return "No dead letters.".to_owned();
-    }
     let mut table =
         plain_table(&["REGION", "PARTITION", "OFFSET", "TIME", "ORIGIN", "TARGET", "BYTES", "VALUE", "REASON"]);
     for letter in found {

@@ -330,6 +330,8 @@ mod tests {
             open: &|_| unreachable!("nothing is opened"),
             creation: &|_| None,
             secret: None,
+            bridge: ([127, 0, 0, 1], 9464).into(),
+            token: None,
             json: false,
         };
         check(&operator, &link.parse().expect("a link"), topic)

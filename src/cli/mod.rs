@@ -16,6 +16,7 @@ pub mod schema;
 pub mod plan;
 pub mod topics;
 pub mod acls;
+pub mod ask;
 pub mod operator;
 pub mod run;
 pub mod demo;

@@ -1,5 +1,6 @@
 //! What the commands on running links need to know, and how they answer: data on stdout, words on stderr.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ pub struct Operator<'a> {
     pub creation: &'a dyn Fn(&RegionName) -> Option<Creation>,
     /// `control.secret`.
     pub secret: Option<&'a SecretString>,
+    /// Where this configuration's own bridge answers over HTTP, if it runs on this machine.
+    pub bridge: SocketAddr,
+    /// `admin.token`.
+    pub token: Option<&'a SecretString>,
     /// `-o json`.
     pub json: bool,
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::broker::Class;
@@ -19,7 +19,7 @@ pub const STALE_AFTER_MS: i64 = 15_000;
 const FORGOTTEN_AFTER_MS: i64 = 3_600_000;
 
 /// All regions.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// By region.
     pub regions: BTreeMap<String, RegionStatus>,
@@ -28,7 +28,7 @@ pub struct Status {
 }
 
 /// One region: its cluster, its bridge, the links into it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RegionStatus {
     /// Whether its control topic could be read.
     pub reachable: bool,
@@ -51,7 +51,7 @@ pub struct RegionStatus {
 }
 
 /// One topic of one link.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LinkStatus {
     /// Source region.
     pub from: String,
@@ -70,7 +70,7 @@ pub struct LinkStatus {
 }
 
 /// One partition of a link's topic.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartitionStatus {
     /// What its owner says.
     #[serde(flatten)]
@@ -80,7 +80,7 @@ pub struct PartitionStatus {
 }
 
 /// One process of a region's bridge.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InstanceStatus {
     /// Its name.
     pub instance: String,

@@ -1,0 +1,71 @@
+//! Asks the bridge of this configuration over HTTP, when only its process has the answer (embedded clusters). One plain
+//! GET; a client library would be a lot of machinery for it.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::Config;
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Where the bridge of this configuration answers: what it wrote down while it runs, else `admin.listen`.
+pub fn address(config: &Config) -> SocketAddr {
+    let noted = std::fs::read_to_string(config.state_dir.join("admin.addr")).ok();
+    let mut address = noted.and_then(|text| text.trim().parse().ok()).unwrap_or(config.admin.listen);
+    if address.ip().is_unspecified() {
+        let here = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { IpAddr::from(Ipv6Addr::LOCALHOST) };
+        address.set_ip(here);
+    }
+    address
+}
+
+/// The body of a 200; every other answer is an error.
+pub fn get(from: SocketAddr, path: &str, token: Option<&SecretString>) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&from, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.expose_secret())).unwrap_or_default();
+    // HTTP/1.0: the answer comes whole and ends with the connection.
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {from}\r\n{token}\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let wrong = || io::Error::new(io::ErrorKind::InvalidData, "no answer that a bridge would give");
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").ok_or_else(wrong)?;
+    let status = answer[..end].split(|byte| *byte == b' ').nth(1);
+    if status == Some(b"200") { Ok(answer.split_off(end + 4)) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn answered(answer: &'static str) -> io::Result<Vec<u8>> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a client");
+                let mut request = [0; 512];
+                let length = stream.read(&mut request).expect("a request");
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                assert!(request.starts_with("GET /x HTTP/1.0\r\n"), "{request}");
+                assert!(request.contains("\r\nAuthorization: Bearer t\r\n"), "{request}");
+                stream.write_all(answer.as_bytes()).expect("answered");
+            });
+            get(address, "/x", Some(&SecretString::from("t")))
+        })
+    }
+
+    #[test]
+    fn only_a_whole_200_is_an_answer() {
+        assert_eq!(answered("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}").expect("200"), b"{}");
+        assert!(answered("HTTP/1.0 401 Unauthorized\r\n\r\n{}").is_err());
+        assert!(answered("SSH-2.0-x\r\n").is_err());
+    }
+}
