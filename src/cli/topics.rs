@@ -182,6 +182,9 @@ fn diff(context: &Context, config: &Config, needed: &Needed) -> Result<ExitCode,
         }
         lines(&table)
     })?;
+    for note in topics::compacted_notes(&config.deployment, &found) {
+        output::say(&format!("note: {note}"));
+    }
     tell_unreachable(&failed);
     Ok(match (failed.is_empty(), differences.is_empty()) {
         (false, _) => ExitCode::FAILURE,

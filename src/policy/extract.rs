@@ -1,9 +1,14 @@
 //! Finds the routing key and the version in a record, as its topic declares.
+//!
+//! Compiled once per topic; in the common cases (a header, the key, a string or number in a body) nothing is allocated
+//! per record. A body is scanned, never built as a tree, and how deep it nests does not matter to the stack.
 
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::model::record::RecordRef;
 use crate::policy::subscription::Extract;
@@ -82,16 +87,48 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
     type Value = Found<'de>;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        if self.tokens.is_empty() {
+            let raw = <&RawValue>::deserialize(deserializer)?;
+            return scalar(raw.get()).map_err(serde::de::Error::custom);
+        }
         deserializer.deserialize_any(self)
     }
 }
 
-impl Place<'_> {
-    fn scalar<'de>(self, value: impl FnOnce() -> Cow<'de, [u8]>) -> Found<'de> {
-        self.tokens.is_empty().then(value)
+/// The text of a scalar as it stands in the body: numbers keep every digit, whatever fits into a float.
+fn scalar(raw: &str) -> serde_json::Result<Found<'_>> {
+    Ok(match raw.as_bytes() {
+        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => Some(Cow::Borrowed(inner)),
+        [b'"', ..] => Some(Cow::Owned(serde_json::from_str::<String>(raw)?.into_bytes())),
+        [b'n' | b'{' | b'[', ..] => None,
+        literal => Some(Cow::Borrowed(literal)),
+    })
+}
+
+/// Reads a name only to see whether it is this one; nothing is kept of it.
+struct NameIs<'t>(&'t str);
+
+impl<'de> DeserializeSeed<'de> for NameIs<'_> {
+    type Value = bool;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
     }
 }
 
+impl Visitor<'_> for NameIs<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
+}
+
+/// Called with tokens left to follow only, so that there is nothing to be found in a scalar.
 impl<'de> Visitor<'de> for Place<'_> {
     type Value = Found<'de>;
 
@@ -99,28 +136,24 @@ impl<'de> Visitor<'de> for Place<'_> {
         f.write_str("JSON")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Borrowed(if value { b"true" } else { b"false" })))
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Owned(value.to_string().into_bytes())))
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Owned(value.to_string().into_bytes())))
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Owned(value.to_string().into_bytes())))
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Borrowed(value.as_bytes())))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(self.scalar(|| Cow::Owned(value.as_bytes().to_vec())))
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
@@ -128,12 +161,14 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let [token, rest @ ..] = self.tokens else { return Ok(None) };
         let mut found = None;
-        while let Some(name) = map.next_key::<Cow<'_, str>>()? {
-            match self.tokens {
+        while let Some(is_wanted) = map.next_key_seed(NameIs(token))? {
+            if is_wanted {
                 // Of a repeated name the last one counts, as in most readers.
-                [token, rest @ ..] if name == token.as_str() => found = map.next_value_seed(Place { tokens: rest })?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                found = map.next_value_seed(Place { tokens: rest })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(found)
@@ -224,6 +259,48 @@ mod tests {
         ] {
             assert_eq!(from_body(pointer, body), expected, "{pointer}");
         }
+    }
+
+    #[test]
+    fn numbers_keep_their_text() {
+        let body = br#"{"a":98765432109876543210,"b":1.50,"c":1e3,"d":-0,"e":"1.50","f":1e999}"#;
+        for (pointer, expected) in [
+            ("/a", "98765432109876543210"),
+            ("/b", "1.50"),
+            ("/c", "1e3"),
+            ("/d", "-0"),
+            ("/e", "1.50"),
+            ("/f", "1e999"),
+        ] {
+            assert_eq!(from_body(pointer, body), found(expected), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn of_a_repeated_name_the_last_counts_also_when_it_is_no_scalar() {
+        assert_eq!(from_body("/k", br#"{"k":1,"k":2}"#), found("2"));
+        assert_eq!(from_body("/k/x", br#"{"k":{"x":1},"k":{"x":2}}"#), found("2"));
+        assert_eq!(from_body("/k", br#"{"k":1,"k":{}}"#), Extracted::Missing);
+        assert_eq!(from_body("/k/x", br#"{"k":{"x":1},"k":2}"#), Extracted::Missing);
+    }
+
+    #[test]
+    fn escaped_names_are_found_and_broken_escapes_are_unreadable() {
+        assert_eq!(from_body("/k", br#"{"\u006b":1}"#), found("1"));
+        assert_eq!(from_body("/k", br#"{"k":"\ud800"}"#), Extracted::Unreadable);
+        assert_eq!(from_body("/k", br#"{"k":"a\"b"}"#), found("a\"b"));
+        assert_eq!(from_body("/k", br#"{"k":""}"#), found(""));
+    }
+
+    #[test]
+    fn a_large_or_deep_body_is_scanned_without_a_stack_of_its_depth() {
+        let large = format!(r#"{{"pad":"{}","k":7}}"#, "x".repeat(4 << 20));
+        assert_eq!(from_body("/k", large.as_bytes()), found("7"));
+        let deep = format!(r#"{{"pad":{}{},"k":7}}"#, "[".repeat(200_000), "]".repeat(200_000));
+        assert_eq!(from_body("/k", deep.as_bytes()), found("7"));
+        let pointer = "/a".repeat(100_000);
+        let nested = format!("{}1{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
+        assert_eq!(from_body(&pointer, nested.as_bytes()), Extracted::Unreadable, "deeper than 127 is not followed");
     }
 
     #[test]

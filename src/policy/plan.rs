@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::model::names::{GroupName, RegionName, TopicName};
+use crate::policy::proof;
 use crate::policy::subscription::{Copies, Delivery, Deployment, Mode, Subscription, Topic, Topology};
 
 /// The control topic of every region (architecture: one partition, compacted).
@@ -248,6 +249,8 @@ pub struct Shown {
     deliveries: Vec<ShownDelivery>,
     creates: Vec<ShownCreate>,
     costs: Vec<ShownCost>,
+    proofs: Vec<ShownProof>,
+    notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -283,6 +286,14 @@ struct ShownCost {
     born_in: String,
     copied_to: Vec<String>,
     stored: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ShownProof {
+    claim: &'static str,
+    cases: usize,
+    holds: bool,
+    against: Vec<String>,
 }
 
 /// The whole plan, ready to be printed as JSON.
@@ -328,6 +339,16 @@ pub fn shown(deployment: &Deployment) -> Shown {
                 stored: 1 + cost.copied_to.len(),
             })
             .collect(),
+        proofs: proof::proofs(deployment)
+            .into_iter()
+            .map(|proof| ShownProof {
+                claim: proof.claim,
+                cases: proof.cases,
+                holds: proof.holds(),
+                against: proof.against,
+            })
+            .collect(),
+        notes: proof::notes(deployment, &BTreeSet::new()),
     }
 }
 

@@ -260,7 +260,7 @@ mod tests {
             to: to.into(),
             source_topic: "t".into(),
             target_topic: "t".into(),
-            origins: origins.iter().map(|origin| RegionName::new(origin)).collect(),
+            origins: origins.iter().map(RegionName::new).collect(),
             because: vec!["g0".into()],
         }
     }
@@ -285,7 +285,7 @@ mod tests {
         assert!(broken(&ring)[0]);
         let mut twice = good.clone();
         twice.push(copy("r1", "r2", &["r0"]));
-        assert_eq!(broken(&twice)[0], true);
+        assert!(broken(&twice)[0]);
         let deployment = with_groups(&[(Mode::AllUnit, vec![0, 1])]);
         assert!(!carried(&deployment, &good)[2].holds(), "copies to r2 serve nobody");
     }

@@ -4,10 +4,12 @@
 //! Copies keep their partition number, so a target needs at least as many partitions as its source, through every leg
 //! of a star. `message.timestamp.type` is never copied: whether a region's broker sets the time is that region's choice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::names::{RegionName, TopicName};
 use crate::policy::plan::{CONTROL_TOPIC, Copy, Creates};
+use crate::policy::proof;
+use crate::policy::subscription::Deployment;
 
 /// A topic of one region's cluster.
 pub type Place = (RegionName, TopicName);
@@ -296,6 +298,16 @@ pub fn differences(plan: &Plan<'_>, found: &Found) -> Vec<Difference> {
     }
     all.sort_by(|a, b| (&a.topic, &a.region, &a.what).cmp(&(&b.topic, &b.region, &b.what)));
     all
+}
+
+/// What the plan notes of topics that are compacted in some region, which only the clusters know.
+pub fn compacted_notes(deployment: &Deployment, found: &Found) -> Vec<String> {
+    let is_compacted =
+        |shape: &Shape| shape.config.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
+    let compacted = found.iter().filter(|(_, shape)| shape.as_ref().is_some_and(is_compacted));
+    let compacted: BTreeSet<TopicName> = compacted.map(|((_, topic), _)| topic.clone()).collect();
+    let known = proof::notes(deployment, &BTreeSet::new());
+    proof::notes(deployment, &compacted).into_iter().filter(|note| !known.contains(note)).collect()
 }
 
 const NOT_SET: &str = "not set";

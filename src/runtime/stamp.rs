@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::model::provenance;
 use crate::model::record::{NewRecord, RecordRef};
+use crate::model::version::Version;
 use crate::policy::decide::Verdict;
 use crate::policy::extract::{Extracted, Extractor};
 use crate::runtime::route::Route;
@@ -46,6 +47,8 @@ fn missing<'a>(declared: Option<&Extractor>, name: &str, record: &RecordRef<'a>)
         return (None, false);
     }
     match extractor.extract(record) {
+        // `ls_version` is a decimal (interface §4); what is none would only mislead whoever compares.
+        Extracted::Found(value) if name == provenance::VERSION && Version::parse(&value).is_err() => (None, true),
         Extracted::Found(value) => (Some(value), false),
         Extracted::Missing | Extracted::Unreadable => (None, true),
     }

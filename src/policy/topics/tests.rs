@@ -193,3 +193,11 @@ fn a_control_topic_that_is_not_compacted_differs() {
         ]
     );
 }
+
+#[test]
+fn a_compacted_topic_that_is_copied_both_ways_is_noted() {
+    let mut found = found(&[4, 4, 4]);
+    assert_eq!(compacted_notes(&everywhere(), &found), Vec::<String>::new());
+    found.insert(("r1".into(), "t".into()), Some(shape(4, &[("cleanup.policy", "compact,delete")])));
+    assert!(compacted_notes(&everywhere(), &found)[0].starts_with("t: is compacted and copied both ways"));
+}
