@@ -180,7 +180,7 @@ pub trait Source: Send {
     /// asked for.
     fn start(&mut self, slot: Slot, partition: &TopicPartition, from: i64) -> Result<(), Error>;
 
-    /// Ends reading; no event for `slot` is given out after this returned.
+    /// Ends reading; no event for `slot` is given out after this returned. Nothing to do for a slot that is not read.
     fn stop(&mut self, slot: Slot) -> Result<(), Error>;
 
     /// Takes what has arrived, waiting up to `timeout` when there is nothing, and pushes it to `events`:
@@ -206,8 +206,8 @@ pub enum Fetched {
         next: i64,
     },
     /// Reading this partition does not go on by itself: the position is outside the log ([`Class::Missing`] when the
-    /// topic is gone, [`Class::Rejected`] when the position is out of range, [`Class::Denied`] without the right to
-    /// read). The slot is stopped; `start` reads again.
+    /// topic or partition is gone, [`Class::Rejected`] when the position is out of range, [`Class::Denied`] without the
+    /// right to read). The slot is stopped; `start` reads again.
     Broken {
         /// As given to `start`.
         slot: Slot,
@@ -221,7 +221,8 @@ pub enum Fetched {
 pub struct SinkSettings {
     /// The group that shares `topics` and keeps the positions.
     pub group: GroupName,
-    /// Unique and stable per process; names the group member and the transactional id.
+    /// Unique within the group and stable over restarts: with the group it names the member and the transactional id.
+    /// Opening it again takes over at once from the sink that had it, and fences that one.
     pub instance: String,
     /// The topics whose partitions are shared out. A missing one is picked up when it appears.
     pub topics: Vec<TopicName>,
@@ -267,7 +268,10 @@ pub struct Failure {
 }
 
 /// Writes records and positions as one, for the partitions that it owns in its group. Owned by one thread, which must
-/// call [`Sink::poll`] at least every 100 s or the group takes its partitions away.
+/// call [`Sink::poll`] at least every 100 s or the group takes its partitions away. One that is dropped without `close`
+/// is like a dead process: what was open is gone, and its partitions move when its session has run out.
+///
+/// The order is `begin` → `append` … → `commit` or `abort`; anything else is [`Class::Fatal`].
 pub trait Sink: Send {
     /// Serves membership and acknowledgements, waiting up to `timeout` for news of ownership.
     fn poll(&mut self, timeout: Duration) -> Result<Vec<Ownership>, Error>;
@@ -287,6 +291,8 @@ pub trait Sink: Send {
 
     /// Queues one record for a destination; bytes are copied before it returns. Order per destination is kept.
     /// `Ok(false)`: the buffer is full, `poll` and offer it again. [`Class::Rejected`]: this record can never be sent.
+    /// A driver may count the whole open transaction against the buffer: full with nothing in flight means that what is
+    /// open has to be committed first. An empty buffer takes any record that can be sent.
     fn append(&mut self, to: Slot, record: &NewRecord<'_>, tag: u64) -> Result<bool, Error>;
 
     /// Waits until everything appended is acknowledged, then makes records and positions visible as one. On an error
@@ -304,7 +310,7 @@ pub trait Sink: Send {
     /// Records appended and not acknowledged yet.
     fn in_flight(&self) -> usize;
 
-    /// Leaves the group at once, so that others take over without waiting for a time-out.
+    /// Leaves the group at once, so that others take over without waiting for a time-out. What is open is dropped.
     fn close(self: Box<Self>, timeout: Duration) -> Result<(), Error>;
 }
 

@@ -11,7 +11,7 @@ use longshore::model::names::{GroupName, TopicName, TopicPartition};
 use longshore::model::record::NewRecord;
 use tempfile::TempDir;
 
-use crate::contract::world::World;
+use crate::contract::world::{STEP, World, eventually};
 use crate::contract::{Fixture, contract};
 
 struct Folder {
@@ -29,7 +29,7 @@ impl Folder {
     }
 }
 
-const BRISK: Settings = Settings { session: Duration::from_millis(700), ..Settings::ORDINARY };
+const BRISK: Settings = Settings { session: Duration::from_secs(3), ..Settings::ORDINARY };
 
 macro_rules! fixture {
     ($name:ident, $settings:expr) => {
@@ -56,10 +56,14 @@ macro_rules! fixture {
                 Duration::from_millis(150)
             }
 
-            fn impatient(&self) -> Option<(Box<dyn Fixture>, Duration)> {
+            fn session(&self) -> Duration {
+                BRISK.session
+            }
+
+            fn impatient(&self) -> Option<Box<dyn Fixture>> {
                 let poll_gap_max = Duration::from_secs(1);
                 let folder = Folder::new(Settings { poll_gap_max, ..$settings }).expect("a folder");
-                Some((Box::new(Self(folder)), poll_gap_max))
+                Some(Box::new(Self(folder)))
             }
         }
     };
@@ -75,6 +79,56 @@ mod plain {
 /// The same with offsets that have holes, as Kafka's have.
 mod with_markers {
     super::contract! { crate::embedded::Marked }
+}
+
+fn at(partition: &TopicPartition, offset: i64) -> [(TopicPartition, Position); 1] {
+    [(partition.clone(), Position { offset, note: String::new() })]
+}
+
+/// Stricter than Kafka, where whoever is of the group's present generation may commit any partition.
+#[test]
+fn a_transaction_begun_before_the_loss_cannot_be_committed_after_the_return() {
+    let on = World::new(Plain::make().expect("a folder").impatient().expect("an impatient one"));
+    let topic = on.topic(1);
+    let partition = TopicPartition::new(&topic, 0);
+    let group = GroupName::new("link");
+    let mut first = on.member(&group, "first", std::slice::from_ref(&topic));
+    first.gain(1);
+    let to = first.open(&partition);
+    first.begin();
+    first.append_texts(to, &["stale"]);
+    let mut second = on.member(&group, "second", std::slice::from_ref(&topic));
+    second.gain(1);
+    first.step(Duration::ZERO);
+    first.release();
+    second.close();
+    first.gain(1);
+    assert_eq!(first.try_commit(&at(&partition, 1)).expect_err("of an earlier generation").class, Class::Abort);
+    assert_eq!(on.values(&partition), Vec::<String>::new());
+}
+
+/// Likewise.
+#[test]
+fn a_partition_that_was_released_cannot_be_committed() {
+    let on = World::new(Box::new(Plain::make().expect("a folder")));
+    let topic = on.topic(2);
+    let group = GroupName::new("link");
+    let mut first = on.member(&group, "first", std::slice::from_ref(&topic));
+    first.gain(2);
+    let mut second = on.member(&group, "second", std::slice::from_ref(&topic));
+    eventually("a partition to be revoked", || {
+        first.step(STEP);
+        first.revoked.first().cloned()
+    });
+    let partition = first.revoked[0].clone();
+    let to = first.open(&partition);
+    first.begin();
+    first.append_texts(to, &["too late"]);
+    first.release();
+    second.gain(1);
+    assert_eq!(first.try_commit(&at(&partition, 1)).expect_err("released").class, Class::Abort);
+    assert_eq!(second.position(&partition), None);
+    assert_eq!(on.values(&partition), Vec::<String>::new());
 }
 
 #[test]
@@ -232,7 +286,7 @@ fn kill_9_tears_nothing_and_loses_nothing_that_was_confirmed() {
             fn quiet(&self) -> Duration {
                 Duration::ZERO
             }
-            fn impatient(&self) -> Option<(Box<dyn Fixture>, Duration)> {
+            fn impatient(&self) -> Option<Box<dyn Fixture>> {
                 None
             }
         }
