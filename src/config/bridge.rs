@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::load::tidy;
 use super::raw;
-use super::read::{Named, Property, Word};
 use super::report::{At, Place, Problems, did_you_mean};
+use super::values::{Named, Property, Word};
 use super::{
     Admin, Cluster, Guarantee, Hook, HookBlock, HookCall, Hooks, Links, OnGap, OnRejected, RateLimit, RocketMq,
 };
@@ -31,16 +31,13 @@ pub(super) fn region_names(bridge: &At<raw::Bridge>, problems: &mut Problems) ->
     if regions.value.0.is_empty() {
         problems.error(regions.place, "`regions` names no region");
     }
-    for (name, body) in &regions.value.0 {
+    for (name, _) in &regions.value.0 {
         if !is_region_name(&name.value) {
             problems.error_with(
                 name.place,
                 format!("`{}` is no region name", name.value),
                 Some("1 to 32 lower-case letters, digits and `-`".into()),
             );
-        }
-        if body.is_none() && !problems.has_errors() {
-            problems.error(name.place, format!("region `{}` has no settings", name.value));
         }
     }
     regions.value.0.iter().map(|(n, _)| At { value: RegionName::new(&n.value), place: n.place }).collect()
@@ -117,6 +114,9 @@ fn cluster(
     folder: &Path,
     problems: &mut Problems,
 ) -> Option<(Cluster, At<String>)> {
+    if region.value.faulty.contains(&"broker") {
+        return None;
+    }
     let broker = or(&region.value.broker, raw::Broker::Kafka);
     foreign_blocks(broker, &region.value, problems);
     match broker {
@@ -155,6 +155,9 @@ fn foreign_blocks(broker: raw::Broker, region: &raw::Region, problems: &mut Prob
 
 fn kafka(name: &At<String>, region: &raw::Region, problems: &mut Problems) -> Option<(Cluster, At<String>)> {
     let Some(common) = &region.kafka else {
+        if region.faulty.contains(&"kafka") {
+            return None;
+        }
         let hint = "kafka: {bootstrap.servers: \"host:9092\"}".to_owned();
         problems.error_with(name.place, format!("region `{}` has no `kafka` block", name.value), Some(hint));
         return None;
@@ -197,7 +200,8 @@ fn properties(named: &Named<Property>, block: Block, problems: &mut Problems) ->
     for (name, value) in &named.0 {
         let Some(value) = value else { continue };
         if let Err(problem) = check_property(&name.value, &value.value.text, block) {
-            if settings::is_secret(&name.value) {
+            // A misspelt name hides that its value is a secret.
+            if settings::is_secret(&name.value) || problem.hint.as_deref().is_some_and(settings::is_secret) {
                 problems.blank(value.place);
             }
             let place = if problem.about_value { value.place } else { name.place };
@@ -220,12 +224,15 @@ fn texts(named: &Named<Property>) -> BTreeMap<String, String> {
 
 fn rocketmq(name: &At<String>, region: &raw::Region, problems: &mut Problems) -> Option<(Cluster, At<String>)> {
     let Some(block) = &region.rocketmq else {
+        if region.faulty.contains(&"rocketmq") {
+            return None;
+        }
         let hint = "rocketmq: {name_server: \"host:9876\"}".to_owned();
         problems.error_with(name.place, format!("region `{}` has no `rocketmq` block", name.value), Some(hint));
         return None;
     };
     let (access, secret) = (&block.value.access_key, &block.value.secret_key);
-    if access.is_some() != secret.is_some() {
+    if access.is_some() != secret.is_some() && block.value.faulty.is_empty() {
         problems.error(block.place, "`access_key` and `secret_key` go together");
     }
     problems.warn(
@@ -311,7 +318,7 @@ pub(super) fn admin(admin: &raw::Admin, problems: &mut Problems) -> Admin {
         );
         return Admin { listen: loopback, token };
     };
-    if !listen.ip().is_loopback() && token.is_none() {
+    if !listen.ip().is_loopback() && token.is_none() && !admin.faulty.contains(&"token") {
         problems.error_with(
             at.place,
             format!("`{}` is reachable from other machines, and there is no `token`", at.value.written),
@@ -374,6 +381,7 @@ fn hook(hook: Option<&At<raw::Hook>>, problems: &mut Problems) -> Option<Hook> {
             }
             HookCall::Exec(exec.value.iter().map(|part| part.value.clone()).collect())
         }
+        _ if hook.faulty.iter().any(|key| matches!(*key, "url" | "exec")) => return None,
         _ => {
             problems.error(*place, "a hook has either `url` or `exec`");
             return None;

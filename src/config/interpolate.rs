@@ -9,14 +9,18 @@ use super::tree::Node;
 pub(super) fn resolve(root: &mut Node, folder: &Path, problems: &mut Problems) {
     root.scalars_mut(&mut |place, scalar| {
         if scalar.written.contains("${") {
-            scalar.text = replaced(&scalar.written, folder, place, problems);
+            let text = replaced(&scalar.written, folder, place, problems);
+            scalar.broken = text.is_none();
+            scalar.text = text.unwrap_or_default();
         }
     });
 }
 
-fn replaced(written: &str, folder: &Path, place: Place, problems: &mut Problems) -> String {
+/// `None` when a reference leads nowhere; it has been reported.
+fn replaced(written: &str, folder: &Path, place: Place, problems: &mut Problems) -> Option<String> {
     let mut text = String::with_capacity(written.len());
     let mut rest = written;
+    let mut broken = false;
     while let Some(at) = rest.find("${") {
         let (before, reference) = (&rest[..at], &rest[at + 2..]);
         // `$${` is a literal `${`.
@@ -29,19 +33,22 @@ fn replaced(written: &str, folder: &Path, place: Place, problems: &mut Problems)
         text.push_str(before);
         let Some(end) = reference.find('}') else {
             problems.error_with(place, "`${` without its `}`", Some("write `$${` for a literal `${`".into()));
-            return text;
+            return None;
         };
         match lookup(&reference[..end], folder) {
             Ok(value) => {
                 problems.hide(&value, &format!("${{{}}}", &reference[..end]));
                 text.push_str(&value);
             }
-            Err((message, hint)) => problems.error_with(place, message, Some(hint)),
+            Err((message, hint)) => {
+                problems.error_with(place, message, Some(hint));
+                broken = true;
+            }
         }
         rest = &reference[end + 1..];
     }
     text.push_str(rest);
-    text
+    (!broken).then_some(text)
 }
 
 fn lookup(reference: &str, folder: &Path) -> Result<String, (String, String)> {

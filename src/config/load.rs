@@ -5,9 +5,10 @@ use std::path::{Component, Path, PathBuf};
 
 use super::interpolate;
 use super::raw;
-use super::read::{Paths, Read, read_at};
+use super::read::{Read, read_at};
 use super::report::{At, Place, Problems};
 use super::tree;
+use super::values::Paths;
 
 /// All files as they were written.
 pub(super) struct Files {
@@ -16,20 +17,18 @@ pub(super) struct Files {
     pub folder: PathBuf,
     pub topics: Vec<At<raw::TopicFile>>,
     pub rules: Vec<At<raw::RuleFile>>,
-    /// Whether a topic or rule file could not be read: what refers to it cannot be judged.
-    pub topics_missing: bool,
+    /// Whether a rule file could not be read: what refers to it cannot be judged.
     pub rules_missing: bool,
 }
 
 /// Reads everything that can be read.
 pub(super) fn files(path: &Path, problems: &mut Problems) -> Files {
-    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    let folder = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
     let mut files = Files {
         bridge: file(path, None, problems),
         folder: folder.clone(),
         topics: Vec::new(),
         rules: Vec::new(),
-        topics_missing: false,
         rules_missing: false,
     };
     let Some(bridge) = &files.bridge else { return files };
@@ -39,7 +38,7 @@ pub(super) fn files(path: &Path, problems: &mut Problems) -> Files {
         let default = folder.join("rules").is_dir();
         default.then(|| At { value: Paths::Folder("./rules".into()), place: bridge.place })
     });
-    (files.topics, files.topics_missing) = all(&topics, "topics", &folder, problems);
+    (files.topics, _) = all(&topics, "topics", &folder, problems);
     if let Some(rules) = rules {
         (files.rules, files.rules_missing) = all(&rules, "rules", &folder, problems);
     }
@@ -91,7 +90,7 @@ fn file<T: Read>(path: &Path, named: Option<Place>, problems: &mut Problems) -> 
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let number = problems.add_file(path, text);
     let mut root = tree::parse(text, number, problems)?;
-    interpolate::resolve(&mut root, path.parent().unwrap_or(Path::new("")), problems);
+    interpolate::resolve(&mut root, path.parent().unwrap_or_else(|| Path::new("")), problems);
     read_at(&root, problems)
 }
 

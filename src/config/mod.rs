@@ -24,6 +24,7 @@ mod report;
 mod tree;
 mod interpolate;
 mod read;
+mod values;
 mod raw;
 mod load;
 mod bridge;

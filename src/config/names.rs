@@ -24,7 +24,7 @@ pub(super) fn is_plain(name: &str) -> bool {
 pub(super) fn check(declared: &[Declared], regions: &[At<RegionName>], problems: &mut Problems) {
     let mut topics = Claims::default();
     for topic in declared {
-        topics.claim(topic.topic.name.to_string(), topic.place, "the topic itself".into(), problems);
+        topics.claim(topic.topic.name.to_string(), topic.place, "a declared topic".into(), problems);
     }
     for Declared { topic, place, groups } in declared {
         let dead_letter = format!("{}__dead-letter", topic.name);

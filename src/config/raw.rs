@@ -6,12 +6,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::read::{
-    Definitions, Fields, Named, Need, Paths, Property, Read, Row, Table, Word, choice, choices, field_schema, joined,
-    objects,
-};
+use super::read::{Definitions, Fields, Need, Read, Row, Table, choice, choices, field_schema, joined, objects};
 use super::report::{At, Problems};
 use super::tree::Node;
+use super::values::{Named, Paths, Property, Word};
 use super::{Guarantee, Hash, HookBlock, OnGap, OnRejected};
 use crate::policy::subscription::{Copies, Delivery, Idempotency, Mode, OnMissingKey, OnMissingVersion, Topology};
 

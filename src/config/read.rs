@@ -1,14 +1,10 @@
 //! From the tree to raw types, going on after every problem; the same declarations give the JSON Schema and the tables
 //! of `docs/configuration.md`, so the three cannot disagree. What the values mean is not looked at here.
 
-use std::time::Duration;
-
-use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use super::report::{At, Place, Problems, did_you_mean, nearest};
 use super::tree::{Kind, Node, Scalar};
-use crate::model::time::parse_duration;
 
 /// Named parts of a JSON Schema.
 pub(super) type Definitions = Map<String, Value>;
@@ -88,22 +84,29 @@ fn default_value(text: &str) -> Value {
 pub(super) struct Fields<'a> {
     node: &'a Node,
     entries: &'a [(super::tree::Key, Node)],
+    /// Keys that were there and could not be read, or that a misspelt one meant.
+    pub faulty: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
     /// Reports what is no map, and every key that is not among `keys` (name, whether it is a secret).
-    pub fn of(node: &'a Node, what: &str, keys: &[(&str, bool)], problems: &mut Problems) -> Option<Self> {
+    pub fn of(node: &'a Node, what: &str, keys: &[(&'static str, bool)], problems: &mut Problems) -> Option<Self> {
         let Kind::Map(entries) = &node.kind else {
             problems.error_with(
                 node.place,
-                format!("{what} is a map, and this is {}", node.describe()),
+                match node.is_null() {
+                    true => format!("{what} is a map, and there is none"),
+                    false => format!("{what} is a map, and this is {}", node.describe()),
+                },
                 Some(format!("its keys: {}", super::report::listed(keys.iter().map(|(key, _)| *key)))),
             );
             return None;
         };
+        let mut faulty = Vec::new();
         for (key, value) in entries.iter().filter(|(key, _)| !keys.iter().any(|(known, _)| *known == key.text)) {
             let names = keys.iter().map(|(known, _)| *known);
             let near = nearest(&key.text, names.clone());
+            faulty.extend(near);
             let meant_secret = keys.iter().any(|(known, secret)| *secret && Some(*known) == near);
             if meant_secret || looks_secret(&key.text) {
                 blank_scalars(value, problems);
@@ -114,14 +117,14 @@ impl<'a> Fields<'a> {
                 did_you_mean(&key.text, names),
             );
         }
-        Some(Self { node, entries })
+        Some(Self { node, entries, faulty })
     }
 
     /// Reads one key. A key without a value counts as left out.
-    pub fn take<T: Read>(&self, key: &str, required: bool, problems: &mut Problems) -> Option<At<T>> {
+    pub fn take<T: Read>(&mut self, key: &'static str, required: bool, problems: &mut Problems) -> Option<At<T>> {
         let found = self.entries.iter().find(|(known, _)| known.text == key);
         let Some((_, value)) = found.filter(|(_, value)| !value.is_null()) else {
-            if required {
+            if required && !self.faulty.contains(&key) {
                 let (place, message) = match found {
                     Some((key, _)) => (key.place, format!("`{}` has no value", key.text)),
                     None => (self.first_place(), format!("`{key}` is missing")),
@@ -133,7 +136,11 @@ impl<'a> Fields<'a> {
         if T::SECRET {
             blank_scalars(value, problems);
         }
-        read_at(value, problems)
+        let read = read_at(value, problems);
+        if read.is_none() {
+            self.faulty.push(key);
+        }
+        read
     }
 
     fn first_place(&self) -> Place {
@@ -163,9 +170,10 @@ pub(super) fn read_at<T: Read>(node: &Node, problems: &mut Problems) -> Option<A
     T::read(node, problems).map(|value| At { value, place: node.place })
 }
 
-/// The scalar, or a report that `wanted` was.
+/// The scalar, or a report that `wanted` was expected.
 pub(super) fn scalar<'a>(node: &'a Node, wanted: &str, problems: &mut Problems) -> Option<&'a Scalar> {
     match &node.kind {
+        Kind::Scalar(scalar) if scalar.broken => None,
         Kind::Scalar(scalar) if !scalar.is_null() => Some(scalar),
         _ => {
             problems.error(node.place, format!("{wanted} is expected, and this is {}", node.describe()));
@@ -211,15 +219,21 @@ macro_rules! objects {
         pub(super) struct $name { $(
             $(#[doc = $field_doc])*
             pub $field: Option<At<$type>>,
-        )* }
+        )*
+            /// Keys that are there and could not be read, which has been reported.
+            #[allow(dead_code, reason = "not every object has keys that others depend on")]
+            pub faulty: Vec<&'static str>,
+        }
 
         impl Read for $name {
             fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
                 let keys = [$(($key, <$type as Read>::SECRET)),*];
-                let fields = Fields::of(node, $what, &keys, problems)?;
+                let mut fields = Fields::of(node, $what, &keys, problems)?;
                 Some(Self { $(
                     $field: fields.take::<$type>($key, matches!($need, Need::Required), problems),
-                )* })
+                )*
+                    faulty: fields.faulty,
+                })
             }
 
             fn schema(definitions: &mut Definitions) -> Value {
@@ -290,239 +304,3 @@ macro_rules! choices {
 }
 
 pub(super) use {choices, objects};
-
-impl Read for String {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        scalar(node, "text", problems).map(|scalar| scalar.text.clone())
-    }
-
-    fn schema(_: &mut Definitions) -> Value {
-        json!({"type": "string"})
-    }
-
-    fn words() -> String {
-        "text".into()
-    }
-}
-
-/// A value of a broker property: numbers and truth values are taken as they are written.
-#[derive(Clone)]
-pub(super) struct Property {
-    pub text: String,
-}
-
-impl Read for Property {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        scalar(node, "a value", problems).map(|scalar| Self { text: scalar.text.clone() })
-    }
-
-    fn schema(_: &mut Definitions) -> Value {
-        json!({"type": ["string", "number", "boolean"]})
-    }
-
-    fn words() -> String {
-        "text".into()
-    }
-}
-
-impl Read for SecretString {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::Scalar(scalar) if scalar.text.is_empty() => {
-                problems.error(node.place, "this secret is empty");
-                None
-            }
-            Kind::Scalar(scalar) => Some(Self::from(scalar.text.clone())),
-            _ => {
-                problems.error(node.place, "text is expected");
-                None
-            }
-        }
-    }
-
-    fn schema(_: &mut Definitions) -> Value {
-        json!({"type": "string"})
-    }
-
-    fn words() -> String {
-        "secret text".into()
-    }
-
-    const SECRET: bool = true;
-}
-
-impl Read for bool {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        choice(node, "truth value", &[("true", true), ("false", false)], problems)
-    }
-
-    fn schema(_: &mut Definitions) -> Value {
-        json!({"type": "boolean"})
-    }
-
-    fn words() -> String {
-        "`true` \\| `false`".into()
-    }
-}
-
-macro_rules! whole_numbers {
-    ($($type:ty),*) => { $(
-        impl Read for $type {
-            fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-                let scalar = scalar(node, "a whole number", problems)?;
-                let number = scalar.text.parse().ok();
-                if number.is_none() {
-                    let size = if scalar.text.parse::<i128>().is_ok() { " that fits here" } else { "" };
-                    problems.error(node.place, format!("`{}` is no whole number{size}", scalar.written));
-                }
-                number
-            }
-
-            fn schema(_: &mut Definitions) -> Value {
-                json!({"type": "integer"})
-            }
-
-            fn words() -> String {
-                "whole number".into()
-            }
-        }
-    )* };
-}
-
-whole_numbers!(i32, i64, u32, u64);
-
-impl Read for Duration {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        let scalar = scalar(node, "a duration", problems)?;
-        let duration = parse_duration(&scalar.text).ok();
-        if duration.is_none() {
-            problems.error_with(
-                node.place,
-                format!("`{}` is no duration", scalar.written),
-                Some("a whole number with a unit: `100ms`, `10s`, `5m`, `12h`, `7d`".into()),
-            );
-        }
-        duration
-    }
-
-    fn schema(_: &mut Definitions) -> Value {
-        json!({"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$|^\\$\\{"})
-    }
-
-    fn words() -> String {
-        "duration".into()
-    }
-}
-
-impl<T: Read> Read for Vec<At<T>> {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        let Kind::List(items) = &node.kind else {
-            problems.error(node.place, format!("a list is expected, and this is {}", node.describe()));
-            return None;
-        };
-        Some(items.iter().filter_map(|item| read_at(item, problems)).collect())
-    }
-
-    fn schema(definitions: &mut Definitions) -> Value {
-        json!({"type": "array", "items": T::schema(definitions)})
-    }
-
-    fn words() -> String {
-        format!("list of {}", plural(&T::words()))
-    }
-
-    fn tables(path: &str, tables: &mut Vec<Table>) {
-        T::tables(&format!("{path}[]"), tables);
-    }
-}
-
-fn plural(words: &str) -> String {
-    match words {
-        "map" => "maps".into(),
-        "text" => "texts".into(),
-        other => other.to_owned(),
-    }
-}
-
-/// A map whose keys the user chooses.
-#[derive(Clone)]
-pub(super) struct Named<T>(pub Vec<(At<String>, Option<At<T>>)>);
-
-impl<T> Default for Named<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T: Read> Read for Named<T> {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        let Kind::Map(entries) = &node.kind else {
-            problems.error(node.place, format!("a map is expected, and this is {}", node.describe()));
-            return None;
-        };
-        let entries = entries.iter().map(|(key, value)| {
-            if crate::broker::kafka::settings::is_secret(&key.text) {
-                blank_scalars(value, problems);
-            }
-            (At { value: key.text.clone(), place: key.place }, read_at(value, problems))
-        });
-        Some(Self(entries.collect()))
-    }
-
-    fn schema(definitions: &mut Definitions) -> Value {
-        json!({"type": "object", "additionalProperties": T::schema(definitions)})
-    }
-
-    fn words() -> String {
-        format!("map of {}", plural(&T::words()))
-    }
-
-    fn tables(path: &str, tables: &mut Vec<Table>) {
-        T::tables(&format!("{path}.NAME"), tables);
-    }
-}
-
-/// A folder, or a list of files.
-#[derive(Clone)]
-pub(super) enum Paths {
-    Folder(String),
-    Files(Vec<At<String>>),
-}
-
-impl Read for Paths {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        match &node.kind {
-            Kind::List(_) => Read::read(node, problems).map(Self::Files),
-            _ => scalar(node, "a folder or a list of files", problems).map(|scalar| Self::Folder(scalar.text.clone())),
-        }
-    }
-
-    fn schema(_: &mut Definitions) -> Value {
-        json!({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
-    }
-
-    fn words() -> String {
-        "folder, or list of files".into()
-    }
-}
-
-/// Text that is looked at later: a time, a number or a duration. Keeps what may be shown.
-#[derive(Clone)]
-pub(super) struct Word {
-    pub text: String,
-    pub written: String,
-}
-
-impl Read for Word {
-    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
-        scalar(node, "text", problems).map(|scalar| Self { text: scalar.text.clone(), written: scalar.written.clone() })
-    }
-
-    fn schema(_: &mut Definitions) -> Value {
-        json!({"type": ["string", "integer"]})
-    }
-
-    fn words() -> String {
-        "text".into()
-    }
-}

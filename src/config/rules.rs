@@ -1,6 +1,7 @@
 //! What a rule file means: every key to exactly one region (semantics §5).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::bridge::{known_region, or};
 use super::load::{reason, tidy};
@@ -99,7 +100,8 @@ fn assign(
 ) -> Vec<(u32, u32, RegionName)> {
     let Some(list) = &file.assign else { return Vec::new() };
     let mut spans: Vec<(u32, u32, RegionName, Place)> = Vec::new();
-    let mut complete = true;
+    let slots_known = !file.faulty.contains(&"slots");
+    let mut complete = slots_known;
     for item in &list.value {
         let region = owner(&item.value.region, problems);
         let span = item.value.slots.as_ref().and_then(|at| {
@@ -108,7 +110,7 @@ fn assign(
                 Some((from, to)) if from > to => {
                     problems.error(at.place, format!("`{}` runs backwards", at.value.written));
                 }
-                Some((_, to)) if to >= slots => problems.error(
+                Some((_, to)) if to >= slots && slots_known => problems.error(
                     at.place,
                     format!("slot {to} does not exist: {slots} slots are numbered 0 to {}", slots.saturating_sub(1)),
                 ),
@@ -162,7 +164,7 @@ fn exact(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) -
         let mut keys: Vec<At<String>> = item.value.keys.as_ref().map(|at| at.value.clone()).unwrap_or_default();
         if let Some(path) = &item.value.keys_file {
             keys.extend(keys_of(path, problems));
-        } else if item.value.keys.is_none() {
+        } else if item.value.keys.is_none() && item.value.faulty.is_empty() {
             problems.error(item.place, "an exact rule has `keys` or `keys_file`");
         }
         for key in keys {
@@ -177,7 +179,7 @@ fn exact(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) -
 
 /// Keys of a file, all at the place that names it: keys are payload and are not shown.
 fn keys_of(path: &At<String>, problems: &mut Problems) -> Vec<At<String>> {
-    let folder = problems.path(path.place.file).parent().unwrap_or(std::path::Path::new("")).to_owned();
+    let folder = problems.path(path.place.file).parent().unwrap_or_else(|| Path::new("")).to_owned();
     match std::fs::read_to_string(tidy(&folder.join(&path.value))) {
         Ok(text) => {
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -234,7 +236,7 @@ fn range(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) -
     ranges.into_iter().map(|(from, to, region, _)| (from, to, region)).collect()
 }
 
-/// The names of all rule sets that are referred to by some `unit` group get no warning; the others do.
+/// Warns of rule sets that no subscription names.
 pub(super) fn warn_unused(checked: &[Checked], used: &BTreeSet<String>, problems: &mut Problems) {
     for set in checked.iter().filter(|set| !used.contains(&set.rules.name)) {
         problems.warn(

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::bridge::{known_region, or, start_from};
 use super::names;
 use super::raw;
-use super::read::Word;
 use super::report::{At, Place, Problems, did_you_mean};
 use super::rules::Checked;
+use super::values::Word;
 use crate::model::names::{GroupName, RegionName, TopicName, is_topic_name};
 use crate::model::time::parse_duration;
 use crate::policy::subscription::{
@@ -47,9 +47,11 @@ pub(super) fn all(files: &[At<raw::TopicFile>], scene: &Scene<'_>, problems: &mu
         }
         declared.push(topic);
     }
-    super::rules::warn_unused(scene.rules, &used, problems);
     declared.sort_by(|a, b| a.topic.name.cmp(&b.topic.name));
     names::check(&declared, scene.regions, problems);
+    if !problems.has_errors() {
+        super::rules::warn_unused(scene.rules, &used, problems);
+    }
     declared
 }
 
@@ -75,8 +77,8 @@ fn one(
         scene,
         topic: name.map(|name| name.value.as_str()),
         copies: or(&file.copies, Copies::SameTopic),
-        keyed: routing_key.is_some(),
-        versioned: version.is_some(),
+        keyed: routing_key.is_some() || file.faulty.contains(&"routing_key"),
+        versioned: version.is_some() || file.faulty.contains(&"version"),
         all_nearby: subscriptions(file).all(|at| at.value.mode.as_ref().is_none_or(|m| m.value == Mode::Nearby)),
     };
     let mut groups: BTreeMap<&str, Place> = BTreeMap::new();
@@ -259,6 +261,9 @@ fn check_unit(
     }
     let scene = around.scene;
     let Some(rules) = &raw.rules else {
+        if raw.faulty.contains(&"rules") {
+            return;
+        }
         let names: Vec<&str> = scene.rules.iter().map(|set| set.rules.name.as_str()).collect();
         let hint = match names.as_slice() {
             [] => "add a rule file, and name its rule set here with `rules:`".to_owned(),
@@ -370,6 +375,9 @@ fn key_source(at: &At<raw::KeySource>, problems: &mut Problems) -> Option<Extrac
     let raw = &at.value;
     let given = [raw.header.is_some(), raw.key.is_some(), raw.json.is_some()];
     if given.iter().filter(|given| **given).count() != 1 {
+        if !raw.faulty.is_empty() {
+            return None;
+        }
         problems.error(at.place, "exactly one of `header`, `key` and `json` says where the key is");
         return None;
     }
@@ -383,6 +391,9 @@ fn version_source(at: &At<raw::VersionSource>, problems: &mut Problems) -> Optio
     let raw = &at.value;
     let given = [raw.header.is_some(), raw.json.is_some(), raw.timestamp.is_some()];
     if given.iter().filter(|given| **given).count() != 1 {
+        if !raw.faulty.is_empty() {
+            return None;
+        }
         problems.error(at.place, "exactly one of `header`, `json` and `timestamp` says where the version is");
         return None;
     }

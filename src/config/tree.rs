@@ -33,6 +33,8 @@ pub(super) struct Scalar {
     pub written: String,
     /// Neither quoted nor a block.
     pub plain: bool,
+    /// A reference in it leads nowhere, which has been reported.
+    pub broken: bool,
 }
 
 impl Scalar {
@@ -84,7 +86,9 @@ pub(super) fn parse(text: &str, file: usize, problems: &mut Problems) -> Option<
             Ok((event, span)) => builder.take(event, span),
             Err(error) => {
                 let place = Place { file, ..point(*error.marker()) };
-                builder.problems.error(place, format!("this is no valid YAML: {}", error.info()));
+                let flow = error.info().contains("flow");
+                let hint = flow.then(|| "a bracket or a quote before this place may not be closed".to_owned());
+                builder.problems.error_with(place, format!("this is no valid YAML: {}", error.info()), hint);
                 Err(())
             }
         };
@@ -136,7 +140,7 @@ impl Builder<'_> {
                 }
                 let plain = style == ScalarStyle::Plain && !forced;
                 let text = text.into_owned();
-                let scalar = Scalar { written: text.clone(), text, plain };
+                let scalar = Scalar { written: text.clone(), text, plain, broken: false };
                 self.add(Node { place, kind: Kind::Scalar(scalar) }, anchor)
             }
             Event::SequenceStart(_, anchor, _) => self.begin(span, anchor, None),
@@ -210,7 +214,9 @@ impl Builder<'_> {
     }
 
     fn place(&self, span: Span) -> Place {
-        let lines = span.end.line().saturating_sub(span.start.line()) + 1;
+        // A block ends where the next line begins.
+        let beyond = usize::from(span.end.col() == 0 && span.end.line() > span.start.line());
+        let lines = span.end.line().saturating_sub(span.start.line() + beyond) + 1;
         let width = if lines == 1 { span.end.col().saturating_sub(span.start.col()) } else { 1 };
         Place { file: self.file, width: width.max(1), lines, ..point(span.start) }
     }

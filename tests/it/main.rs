@@ -6,6 +6,7 @@
 mod harness;
 
 mod contract;
+mod config;
 mod control;
 mod embedded;
 mod harness_works;

@@ -183,7 +183,12 @@ fn ask_librdkafka(name: &str, value: &str) -> Result<(), PropertyProblem> {
         let hint = nearest(name).map(|near| format!("did you mean `{near}`?"));
         return Err(name_problem(format!("librdkafka knows no property `{name}`"), hint));
     }
-    let message = format!("librdkafka refuses the value of `{name}`: {}", without_value(&text, value));
+    // "Invalid value" alone says nothing more; a range or a reason does.
+    let reason = without_value(&text, value);
+    let message = match reason.starts_with("Invalid value") {
+        true => format!("librdkafka refuses this value of `{name}`"),
+        false => format!("librdkafka refuses this value of `{name}`: {reason}"),
+    };
     Err(PropertyProblem { message, hint: None, about_value: true })
 }
 
@@ -197,7 +202,9 @@ fn wrong_block(name: &str, whom: &str, block: &str) -> PropertyProblem {
 
 /// librdkafka quotes the value in its message; it may be a secret.
 fn without_value(text: &str, value: &str) -> String {
-    if value.is_empty() { text.to_owned() } else { text.replace(value, "…") }
+    let text = text.replace(&format!("\"{value}\""), "\"…\"").replace(&format!(" {value} "), " … ");
+    // A short value may be part of an allowed range; a longer one anywhere is the value.
+    if value.len() > 4 && value.parse::<i64>().is_err() { text.replace(value, "…") } else { text }
 }
 
 fn properties() -> impl Iterator<Item = (&'static str, &'static str)> {
