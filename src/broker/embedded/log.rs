@@ -21,6 +21,7 @@ use sled::transaction::{ConflictableTransactionError, Transactional};
 use sled::{IVec, Tree};
 
 use super::chunk::{Cursor, Draft, Entry};
+use super::keys::{extent_key, extent_value, position_key, position_value, record_key, topic_key};
 use crate::broker::{Bounds, Class, Error, NewTopic, Position};
 use crate::model::names::{GroupName, TopicName, TopicPartition};
 
@@ -491,35 +492,6 @@ fn load_topics(meta: &Tree) -> Result<BTreeMap<TopicName, Topic>, Error> {
 fn extent_mut<'a>(state: &'a mut State, partition: &TopicPartition, number: u64) -> Option<&'a mut Extent> {
     let topic = state.topics.get_mut(&partition.topic).filter(|topic| topic.number == number)?;
     topic.extents.get_mut(usize::try_from(partition.partition).ok()?)
-}
-
-fn topic_key(name: &TopicName) -> Vec<u8> {
-    [b"t", name.as_str().as_bytes()].concat()
-}
-
-fn extent_key(number: u64, partition: u32) -> Vec<u8> {
-    [&b"e"[..], &number.to_be_bytes(), &partition.to_be_bytes()].concat()
-}
-
-fn extent_value(start: i64, end: i64) -> Vec<u8> {
-    [start.to_be_bytes(), end.to_be_bytes()].concat()
-}
-
-fn position_key(group: &GroupName, partition: &TopicPartition) -> Vec<u8> {
-    let (group, topic) = (group.as_str().as_bytes(), partition.topic.as_str().as_bytes());
-    [b"p", group, &[0], topic, &[0], &partition.partition.to_be_bytes()].concat()
-}
-
-fn position_value(position: &Position) -> IVec {
-    [&position.offset.to_be_bytes(), position.note.as_bytes()].concat().into()
-}
-
-fn record_key(number: u64, partition: u32, offset: i64) -> [u8; 20] {
-    let mut key = [0; 20];
-    key[..8].copy_from_slice(&number.to_be_bytes());
-    key[8..12].copy_from_slice(&partition.to_be_bytes());
-    key[12..].copy_from_slice(&offset.to_be_bytes());
-    key
 }
 
 fn broken(context: &str, error: &impl std::fmt::Display) -> Error {

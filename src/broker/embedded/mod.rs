@@ -1,9 +1,9 @@
 //! A small durable log on sled with the semantics of the contract, for the demo, the examples and the tests. It is no
 //! production broker: one process at a time has a folder open, retention and compaction are not run, times are looked
-//! up by reading. It takes 1.4 times the bytes of its records on disk, 2 times with ten records a commit; one flush a
+//! up by reading. It takes 1.4 times the bytes of its records on disk, 2 times with four records a commit; one flush a
 //! commit is nearly all that a commit costs.
 //!
-//! Layers: `chunk` (bytes of records) · `log` (topics, records, positions on disk) · `group` (who owns what) ·
+//! Layers: `chunk` (bytes of records) · `log` and `keys` (topics, records, positions on disk) · `group` (who owns what) ·
 //! `source` and `sink` (the contract's two ends) · this file (one folder, shared by all bridges of the process).
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 mod chunk;
 mod group;
+mod keys;
 mod log;
 mod sink;
 mod source;
