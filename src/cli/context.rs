@@ -11,12 +11,12 @@ use crate::cli::failure::Failure;
 use crate::cli::operator::{Operator, did_you_mean};
 use crate::cli::output::{self, Output};
 use crate::config::Config;
-use crate::control::log::Creation;
 use crate::model::names::RegionName;
 use crate::policy::plan;
 
 /// The options that stand before or after any command.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Context {
     /// The bridge file
     #[arg(
@@ -32,11 +32,11 @@ pub struct Context {
     /// The region that is meant; for `run`, the region whose bridge this is
     #[arg(long, value_name = "REGION", env = "LONGSHORE_REGION", hide_env_values = true, global = true)]
     pub region: Option<String>,
-    /// How to answer
-    #[arg(short, long, value_enum, default_value_t, global = true)]
+    /// How to answer: `table` for people, `json` for programs
+    #[arg(short, long, value_enum, default_value_t, hide_possible_values = true, global = true)]
     pub output: Output,
-    /// The shape of log lines on stderr
-    #[arg(long, value_enum, default_value_t, global = true)]
+    /// The shape of log lines on stderr: `text` for people, `json` for collectors
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, hide_possible_values = true, global = true)]
     pub log_format: LogFormat,
     /// Say more on stderr; again for more still
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
@@ -101,7 +101,7 @@ impl Context {
             regions: &config.deployment.regions,
             copies: &copies,
             open: &|region| open(config, region),
-            creation: &|region| creation(config, region),
+            creation: &|region| app::creation(config, region),
             secret: config.control_secret.as_ref(),
             bridge: ask::address(config),
             token: config.admin.token.as_ref(),
@@ -119,12 +119,4 @@ fn open(config: &Config, region: &RegionName) -> Result<SharedCluster, Error> {
     let cluster = config.clusters.get(region);
     let cluster = cluster.ok_or_else(|| Error::new(Class::Fatal, format!("open {region}"), "no such region"))?;
     app::open(region, cluster)
-}
-
-/// How a region's control topic is made, when topics may be made.
-fn creation(config: &Config, region: &RegionName) -> Option<Creation> {
-    let settings = app::topic_settings(config).remove(region)?;
-    config
-        .create_topics
-        .then_some(Creation { replication_factor: settings.replication_factor, config: settings.config })
 }

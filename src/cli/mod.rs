@@ -119,7 +119,7 @@ Opens no broker. Proves that no copy comes back and that no record has two owner
     /// Show it all on the embedded broker: three regions in one process, nothing to install
     #[command(after_help = "Examples:
   longshore demo
-  longshore demo --keep                         # keeps running, with the admin endpoint to play with")]
+  longshore demo --keep      # keeps running, with the admin endpoint to play with")]
     Demo(DemoArgs),
 }
 

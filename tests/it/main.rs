@@ -7,6 +7,7 @@ mod harness;
 
 mod contract;
 mod config;
+mod cli;
 mod control;
 mod embedded;
 mod harness_works;
