@@ -170,6 +170,16 @@ fn kafka(name: &At<String>, region: &raw::Region, problems: &mut Problems) -> Op
     {
         problems.error(factor.place, "`replication_factor` is at least 1");
     }
+    // Until all of them can be read, what is missing is not known.
+    if common.value.0.iter().all(|(_, value)| value.is_some()) {
+        let value = |name: &str| {
+            let found = common.value.0.iter().find(|(key, _)| key.value == name);
+            found.and_then(|(_, value)| value.as_ref()).map(|value| value.value.text.clone())
+        };
+        if let Some(missing) = settings::check_together(value) {
+            problems.error(common.place, missing);
+        }
+    }
     let empty = Named::default();
     let block =
         |field: &Option<At<Named<Property>>>| field.as_ref().map_or_else(|| empty.clone(), |at| at.value.clone());

@@ -81,7 +81,8 @@ fn file<T: Read>(path: &Path, named: Option<Place>, problems: &mut Problems) -> 
             return None;
         }
         Err(error) => {
-            let message = format!("the file `{}` cannot be read: {}", path.display(), reason(&error));
+            let what = named.map_or_else(|| "this file".to_owned(), |_| format!("the file `{}`", path.display()));
+            let message = format!("{what} cannot be read: {}", reason(&error));
             let place = named.unwrap_or_else(|| Place::file(problems.add_file(path, "")));
             problems.error_with(place, message, hint_to_find(named));
             return None;

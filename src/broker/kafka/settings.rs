@@ -127,6 +127,18 @@ const OWNED: &[(&str, &str)] = &[
     ("ssl_ca", "it cannot be set from a file; see `ssl.ca.pem`"),
 ];
 
+/// Names of the Java client that people bring along, with librdkafka's answer.
+const JAVA: &[(&str, &str)] = &[
+    ("sasl.jaas.config", "librdkafka takes `sasl.username` and `sasl.password`"),
+    ("ssl.truststore.location", "librdkafka takes `ssl.ca.location`, a PEM file"),
+    ("ssl.truststore.password", "librdkafka takes `ssl.ca.location`, a PEM file without a password"),
+    ("ssl.truststore.type", "librdkafka takes `ssl.ca.location`, a PEM file"),
+    ("ssl.keystore.type", "librdkafka takes `ssl.keystore.location` (PKCS#12), or PEM files"),
+    ("max.request.size", "librdkafka takes `message.max.bytes`"),
+    ("buffer.memory", "librdkafka takes `queue.buffering.max.kbytes`"),
+    ("max.poll.records", "links decide in batches by themselves"),
+];
+
 /// Largest `max.in.flight` with which an idempotent producer keeps its order.
 const MAX_IN_FLIGHT: i64 = 5;
 
@@ -148,7 +160,11 @@ pub fn check_property(name: &str, value: &str, block: Block) -> Result<(), Prope
     if name.ends_with("_cb") || name == "oauth_cb" {
         return Err(name_problem(format!("`{name}` is a call-back and cannot be set from a file"), None));
     }
+    if let Some((_, hint)) = JAVA.iter().find(|(java, _)| *java == name) {
+        return Err(name_problem(format!("`{name}` is a property of the Java client"), Some((*hint).into())));
+    }
     ask_librdkafka(name, value)?;
+    check_mechanism(name, value)?;
     if matches!(name, "max.in.flight" | "max.in.flight.requests.per.connection")
         && value.trim().parse::<i64>().is_ok_and(|in_flight| in_flight > MAX_IN_FLIGHT)
     {
@@ -159,6 +175,39 @@ pub fn check_property(name: &str, value: &str, block: Block) -> Result<(), Prope
         (Block::Consumer, Some("P")) => Err(wrong_block(name, "producers", "producer")),
         (Block::Producer, Some("C")) => Err(wrong_block(name, "consumers", "consumer")),
         _ => Ok(()),
+    }
+}
+
+/// librdkafka finds out only when it connects which mechanisms it was built without.
+fn check_mechanism(name: &str, value: &str) -> Result<(), PropertyProblem> {
+    let absent = |hint: &str| {
+        let message = format!("this program was built without the mechanism that `{name}` names");
+        Err(PropertyProblem { message, hint: Some(hint.into()), about_value: true })
+    };
+    match (name, value.trim()) {
+        ("sasl.mechanism" | "sasl.mechanisms", "GSSAPI") => absent("use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+        ("sasl.mechanism" | "sasl.mechanisms", scram) if scram.starts_with("SCRAM-") && !cfg!(feature = "tls") => {
+            absent("build it with `--features tls`")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is missing of properties that go together.
+pub fn check_together(get: impl Fn(&str) -> Option<String>) -> Option<&'static str> {
+    let sasl = get("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().starts_with("sasl"));
+    let mechanism = get("sasl.mechanisms").or_else(|| get("sasl.mechanism"));
+    match mechanism.as_deref() {
+        None if sasl => Some("`security.protocol` asks for SASL, and there is no `sasl.mechanism`"),
+        Some("PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512")
+            if get("sasl.username").is_none() || get("sasl.password").is_none() =>
+        {
+            Some("`sasl.mechanism` needs `sasl.username` and `sasl.password`")
+        }
+        Some(_) if !sasl => {
+            Some("`sasl.mechanism` has no effect without `security.protocol: sasl_ssl` or `sasl_plaintext`")
+        }
+        _ => None,
     }
 }
 

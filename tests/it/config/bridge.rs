@@ -100,6 +100,17 @@ fn tls_in_a_program_that_was_built_without_it() {
     assert_snapshot!(kafka(&lines).report());
 }
 
+#[cfg(not(feature = "tls"))]
+#[test]
+fn credentials_that_do_not_go_together() {
+    let sh = "sh: {kafka: {bootstrap.servers: b, security.protocol: SASL_PLAINTEXT, sasl.mechanism: PLAIN}}";
+    let bj = "bj: {kafka: {bootstrap.servers: c, sasl.mechanism: SCRAM-SHA-256, sasl.username: u, sasl.password: p}}";
+    let files = kafka(&["bootstrap.servers: a", "security.protocol: sasl_plaintext", "sasl.jaas.config: secret"])
+        .edit("longshore.yaml", "sh: {broker: embedded}", sh)
+        .edit("longshore.yaml", "bj: {broker: embedded}", bj);
+    assert_snapshot!(files.report());
+}
+
 #[test]
 fn two_regions_on_one_cluster() {
     let files = kafka(&["bootstrap.servers: 'a:9092, b:9092'"]).edit(
