@@ -11,6 +11,7 @@ mod cli;
 mod control;
 mod embedded;
 mod harness_works;
+mod kafka;
 mod orders;
 mod tidy;
 mod copy_embedded;

@@ -171,16 +171,16 @@ fn files_stay_short() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_file() {
+fn unsafe_code_is_in_one_module() {
     let mut broken = Vec::new();
-    for source in rust_sources().iter().filter(|it| it.path != "src/broker/kafka/raw.rs") {
+    for source in rust_sources().iter().filter(|it| !it.path.starts_with("src/broker/kafka/raw")) {
         let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code)"];
         // This list names what it forbids.
         let lines = source.code().filter(|(_, line)| words.iter().any(|it| line.contains(it)));
         let lines = lines.filter(|_| source.path != "tests/it/tidy.rs");
         broken.extend(lines.map(|(number, _)| format!("{}:{number}", source.path)));
     }
-    assert_none("unsafe code outside src/broker/kafka/raw.rs", &broken);
+    assert_none("unsafe code outside src/broker/kafka/raw", &broken);
 }
 
 #[test]

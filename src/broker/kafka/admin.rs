@@ -152,10 +152,48 @@ impl Kafka {
             list.add_partition_offset(partition.topic.as_str(), partition.partition, spec)
                 .map_err(|error| Error::new(Class::Fatal, context, error))?;
         }
-        let found =
-            self.administrator.list_offsets(&list, true, TIMEOUT).map_err(|failed| self.failed(context, &failed))?;
+        let mut offsets = self.list(&list, context)?;
+        // librdkafka remembers for long which partitions there are: what it does not find is asked for once more.
+        let unknown = |offset: Option<&Result<i64, Failed>>| {
+            offset.is_none_or(|offset| {
+                offset.as_ref().is_err_and(|failed| errors::class_of(failed.code) == Class::Missing)
+            })
+        };
+        let doubtful: Vec<(String, i32)> = list
+            .elements()
+            .iter()
+            .map(|element| (element.topic().to_owned(), element.partition()))
+            .filter(|name| unknown(offsets.get(name)))
+            .collect();
+        let mut again = TopicPartitionList::new();
+        let mut counts = HashMap::new();
+        for (topic, partition) in doubtful {
+            let count =
+                counts.entry(topic.clone()).or_insert_with(|| self.administrator.partitions_of(&topic, TIMEOUT));
+            match count {
+                Ok(count) if partition < *count => {
+                    again
+                        .add_partition_offset(&topic, partition, spec)
+                        .map_err(|error| Error::new(Class::Fatal, context, error))?;
+                }
+                Ok(_) => drop(offsets.insert((topic, partition), Err(Failed::of(Code::UnknownPartition)))),
+                Err(failed) => drop(offsets.insert((topic, partition), Err(failed.clone()))),
+            }
+        }
+        if again.count() > 0 {
+            offsets.extend(self.list(&again, context)?);
+        }
         self.health.well();
-        Ok(found.into_iter().map(|found| ((found.topic, found.partition), found.offset)).collect())
+        Ok(offsets)
+    }
+
+    /// One look-up. Empty when librdkafka knows of none of the partitions.
+    fn list(&self, list: &TopicPartitionList, context: &str) -> Result<Offsets, Error> {
+        match self.administrator.list_offsets(list, true, TIMEOUT) {
+            Ok(found) => Ok(found.into_iter().map(|found| ((found.topic, found.partition), found.offset)).collect()),
+            Err(failed) if failed.code == Code::NoEnt => Ok(Offsets::new()),
+            Err(failed) => Err(self.failed(context, &failed)),
+        }
     }
 
     fn offset_of(&self, offsets: &Offsets, partition: &TopicPartition, context: &str) -> Result<i64, Error> {
@@ -183,7 +221,11 @@ impl Kafka {
 
     fn open_appender(&self) -> Result<Client, Error> {
         let mut config = connection(self.settings.for_producer());
-        default_to(&mut config, &[("client.id", "longshore")]);
+        // Small batches: a topic may take no more, and the broker refuses a batch for its size as a whole.
+        default_to(
+            &mut config,
+            &[("client.id", "longshore"), ("message.max.bytes", "1000000000"), ("batch.size", "16384")],
+        );
         let propagation = ("topic.metadata.propagation.max.ms", "5000");
         fix(
             &mut config,
@@ -201,6 +243,10 @@ impl Kafka {
 fn append_all(client: &Arc<Client>, to: &TopicPartition, records: &[NewRecord<'_>]) -> Result<Vec<i64>, Failed> {
     let deadline = Instant::now() + TIMEOUT + Duration::from_secs(1);
     let topic = Topic::open(client, to.topic.as_str())?;
+    // Also has the client learn of partitions that were added since it last looked.
+    if to.partition >= client.partitions_of(to.topic.as_str(), TIMEOUT)? {
+        return Err(Failed::of(Code::UnknownPartition));
+    }
     let mut offsets = vec![-1; records.len()];
     let mut acknowledged = 0;
     let mut settle = |reports: Vec<Report>| -> Result<usize, Failed> {

@@ -43,7 +43,9 @@ impl Kafka {
         let health = Arc::new(Health::new(region));
         let mut config = connection(settings.for_admin());
         default_to(&mut config, &[("client.id", "longshore")]);
-        let administrator = start(Kind::Producer, &config, &health)?;
+        // A producer's questions about a topic could create it.
+        fix(&mut config, &[("allow.auto.create.topics", "false")]);
+        let administrator = start(Kind::Consumer, &config, &health)?;
         Ok(Self { settings: settings.clone(), health, administrator, appender: Mutex::new(None) })
     }
 }

@@ -13,6 +13,7 @@ mod write;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -102,12 +103,33 @@ pub struct Inbox {
     observer: Arc<dyn Observer>,
     reports: Mutex<Vec<Report>>,
     rebalances: Mutex<VecDeque<Rebalance>>,
+    complaints: Mutex<Vec<Complaint>>,
+    complained: AtomicBool,
+}
+
+/// What librdkafka says of one partition outside of what it fetches for it: that it is not there, or not ours to read.
+#[derive(Clone, Debug)]
+pub struct Complaint {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Why.
+    pub failed: Failed,
 }
 
 impl Inbox {
     /// Takes the delivery reports that arrived since the last call.
     pub fn reports(&self) -> Vec<Report> {
         std::mem::take(&mut *self.reports.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the complaints about partitions that arrived since the last call. Costs nothing when there are none.
+    pub fn complaints(&self) -> Vec<Complaint> {
+        if !self.complained.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.complaints.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the oldest rebalance.
@@ -161,7 +183,13 @@ impl Client {
             }
             _ => "invalid configuration".to_owned(),
         })?;
-        let inbox = Box::new(Inbox { observer, reports: Mutex::default(), rebalances: Mutex::default() });
+        let inbox = Box::new(Inbox {
+            observer,
+            reports: Mutex::default(),
+            rebalances: Mutex::default(),
+            complaints: Mutex::default(),
+            complained: AtomicBool::new(false),
+        });
         let mut reason = [0 as c_char; 512];
         // SAFETY: the configuration is valid and is given up to rd_kafka_new when that succeeds (ManuallyDrop), else it
         // is dropped here. The opaque pointer is the boxed inbox, whose address is stable and which is freed only after
@@ -420,6 +448,14 @@ fn millis(time: Duration) -> c_int {
     c_int::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
 }
 
+/// The partition that an error is about: librdkafka tells it in the text only, as `topic [3]: …`.
+fn subject(reason: &str) -> Option<(&str, i32)> {
+    let (topic, rest) = reason.split_once(" [")?;
+    let (partition, _) = rest.split_once("]: ")?;
+    (!topic.contains([' ', ':', '/'])).then_some(())?;
+    Some((topic, partition.parse().ok()?))
+}
+
 unsafe extern "C" fn on_log(rk: *const ffi::rd_kafka_t, level: c_int, facility: *const c_char, line: *const c_char) {
     // SAFETY: the opaque pointer is the inbox given to `Client::start`; null only while the client is being made.
     let inbox = unsafe { ffi::rd_kafka_opaque(rk).cast::<Inbox>().as_ref() };
@@ -438,6 +474,12 @@ unsafe extern "C" fn on_error(rk: *mut ffi::rd_kafka_t, code: c_int, reason: *co
         // SAFETY: the client is alive in its own call-back; the buffer's length is given.
         unsafe { ffi::rd_kafka_fatal_error(rk, words.as_mut_ptr(), words.len()) };
         reason = text(words.as_ptr());
+    }
+    if let Some((topic, partition)) = subject(&reason) {
+        let failed = Failed { text: reason.clone(), ..Failed::of(code) };
+        let complaint = Complaint { topic: topic.to_owned(), partition, failed };
+        inbox.complaints.lock().unwrap_or_else(PoisonError::into_inner).push(complaint);
+        inbox.complained.store(true, Ordering::Release);
     }
     inbox.observer.complain(code, &reason);
 }
@@ -480,4 +522,34 @@ unsafe extern "C" fn on_commit(
     _: *mut ffi::rd_kafka_topic_partition_list_t,
     _: *mut c_void,
 ) {
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_about_a_partition_names_it() {
+        assert_eq!(subject("orders [12]: topic does not exist (Broker: …)"), Some(("orders", 12)));
+        assert_eq!(subject("a.b_c-d [0]: desired partition is not available"), Some(("a.b_c-d", 0)));
+        for other in
+            ["127.0.0.1:9092/1: Connect to [::1]:9092 failed", "[thrd:x]: 1/1 brokers are down", "orders []: x"]
+        {
+            assert_eq!(subject(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        assert_eq!(millis(Duration::ZERO), 0);
+        assert_eq!(millis(Duration::from_micros(1)), 1);
+        assert_eq!(millis(Duration::from_millis(20)), 20);
+        assert_eq!(millis(Duration::MAX), c_int::MAX);
+    }
+
+    #[test]
+    fn a_name_ends_at_a_nul() {
+        assert_eq!(c_string("orders").as_bytes(), b"orders");
+        assert_eq!(c_string("or\0ders").as_bytes(), b"or");
+    }
 }

@@ -104,6 +104,8 @@ impl KafkaSink {
         }
         let context = format!("find destination {destination}");
         let found = self.member.partitions_of(name.as_str(), METADATA_WAIT);
+        // The producer has to learn of it too: it refuses partitions that it does not know.
+        let found = found.and_then(|_| self.producer.partitions_of(name.as_str(), METADATA_WAIT));
         let partitions = found.map_err(|failed| self.failed(&context, &failed))?;
         if destination.partition >= partitions {
             return Err(Error::new(Class::Missing, context, format!("the topic has {partitions} partitions")));

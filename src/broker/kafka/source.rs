@@ -88,7 +88,7 @@ impl KafkaSource {
                 ("queued.max.messages.kbytes", &(buffer / 1024).to_string()),
                 // Small records weigh more in librdkafka's queue than their bytes say.
                 ("queued.min.messages", "20000"),
-                ("topic.metadata.refresh.interval.ms", "10000"),
+                ("topic.metadata.refresh.interval.ms", "5000"),
             ],
         );
         fix(
@@ -96,13 +96,14 @@ impl KafkaSource {
             &[
                 // Never joined; librdkafka wants a name before it hands out a consumer's queue.
                 ("group.id", "longshore-reader"),
+                ("session.timeout.ms", "6000"),
                 ("isolation.level", "read_committed"),
                 ("enable.partition.eof", "true"),
                 ("auto.offset.reset", "error"),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
                 ("allow.auto.create.topics", "false"),
-                ("topic.metadata.propagation.max.ms", "5000"),
+                ("topic.metadata.propagation.max.ms", "3000"),
             ],
         );
         let client = Arc::new(start(Kind::Consumer, &config, health)?);
@@ -113,7 +114,7 @@ impl KafkaSource {
 
     /// One round: what lies ready, or else what comes within `timeout`.
     fn take(&mut self, records_max: usize, timeout: Duration, events: &mut Vec<Fetched>) {
-        let Self { queue, readings, health, .. } = self;
+        let Self { queue, readings, health, client } = self;
         let mut broken = Vec::new();
         queue.take(records_max, timeout, |arrival| match arrival {
             Arrival::Run(mut run) => {
@@ -147,6 +148,15 @@ impl KafkaSource {
                 }
             }
         });
+        for complaint in client.inbox().complaints() {
+            let class = errors::class_of(complaint.failed.code);
+            if let Some(slot) = readings.slot_of(&complaint.topic, complaint.partition)
+                && matches!(class, Class::Missing | Class::Denied)
+            {
+                let context = format!("read {}/{}", complaint.topic, complaint.partition);
+                broken.push((slot, Error::new(class, context, complaint.failed.text)));
+            }
+        }
         for (slot, error) in broken {
             // The partition stays as it is in librdkafka when this fails; nothing of it is given out in any case.
             if let Err(failed) = self.stop(slot) {

@@ -135,20 +135,23 @@ pub fn a_dropped_sink_gives_way_after_its_session(on: &World) {
     second.gain(2);
     assert_eq!(second.position(&partition), Some(at(1, "")));
     second.carry(&partition, &["more"], at(2, ""));
-    assert_eq!(on.values(&partition), ["kept", "more"]);
+    // The cluster has to give up the open transaction of the dropped one before readers get past it.
+    eventually("readers to get past what was left open", || (on.values(&partition) == ["kept", "more"]).then_some(()));
     second.close();
 }
 
-/// Two sinks of which the first has an open transaction, falls silent, and loses its partition to the second.
-fn silenced(on: &World) -> (Member, Member, TopicPartition) {
+/// Two sinks of which the first (with a transaction left open, if so asked) falls silent, and loses its partition to the second.
+fn silenced(on: &World, left_open: bool) -> (Member, Member, TopicPartition) {
     let topic = on.topic(1);
     let partition = TopicPartition::new(&topic, 0);
     let group = group();
     let mut first = on.member(&group, "first", std::slice::from_ref(&topic));
     first.gain(1);
-    let to = first.open(&partition);
-    first.begin();
-    first.append_texts(to, &["too late"]);
+    if left_open {
+        let to = first.open(&partition);
+        first.begin();
+        first.append_texts(to, &["too late"]);
+    }
     let mut second = on.member(&group, "second", std::slice::from_ref(&topic));
     second.gain(1);
     (first, second, partition)
@@ -163,20 +166,21 @@ fn impatient(on: &World, case: fn(&World)) {
 
 pub fn a_silent_sink_loses_its_partitions_and_cannot_commit(on: &World) {
     impatient(on, |on| {
-        let (mut first, mut second, partition) = silenced(on);
+        let (mut first, mut second, partition) = silenced(on, true);
         let error = first.try_commit(&[(partition.clone(), at(5, ""))]).expect_err("not the owner any more");
         assert!(matches!(error.class, Class::Abort | Class::Fenced), "{error}");
         assert_eq!(on.values(&partition), Vec::<String>::new());
         assert_eq!(second.position(&partition), None);
         second.carry(&partition, &["in time"], at(1, ""));
-        assert_eq!(on.values(&partition), ["in time"]);
+        eventually("readers to get past what was left open", || (on.values(&partition) == ["in time"]).then_some(()));
         second.close();
     });
 }
 
 pub fn a_sink_that_lost_its_partitions_joins_again(on: &World) {
     impatient(on, |on| {
-        let (mut first, second, partition) = silenced(on);
+        // With nothing open: a cluster may fence a sink whose transaction outlived its time, and then it is opened anew.
+        let (mut first, second, partition) = silenced(on, false);
         eventually("the loss to be told", || {
             first.step(STEP);
             (!first.lost.is_empty()).then_some(())
