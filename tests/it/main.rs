@@ -9,6 +9,8 @@ mod contract;
 mod config;
 mod cli;
 mod control;
+mod deploy;
+mod docs;
 mod embedded;
 mod harness_works;
 mod kafka;

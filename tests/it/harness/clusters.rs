@@ -159,17 +159,22 @@ impl std::ops::Deref for Own {
 
 /// Clusters that the caller may kill. `None` after saying so when Kafka cannot run here.
 pub fn own(names: &[&str], options: &Options) -> Option<Own> {
-    static TURN: Mutex<()> = Mutex::new(());
     if !available() {
         skip("Kafka cannot run here: Java 17 and Maven are needed");
         return None;
     }
-    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let turn = turn();
     Some(Own { clusters: Clusters::start(names, options), _turn: turn })
 }
 
+/// One test at a time has clusters beyond the shared ones: this is its turn, as long as the guard lives.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Whether Kafka is here or can be fetched; installs no system package.
-fn available() -> bool {
+pub fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
         let fetched = Command::new(script()).arg("jars").env("LONGSHORE_INSTALL", "0").stdout(Stdio::null()).status();
