@@ -210,10 +210,9 @@ fn write(sink: &mut dyn Sink, records: &[(&TopicPartition, &[u8])], positions: &
 
 const FOLDER: &str = "LONGSHORE_TEST_FOLDER";
 
-/// Not a test by itself: the process that the others below kill. Each transaction adds one more record to both
+/// Not a test by itself, and at its end at once without a folder: the process that the others below kill. Each transaction adds one more record to both
 /// partitions than the one before and says so; between them it appends outside transactions to a third.
 #[test]
-#[ignore = "run by other tests as a process of its own"]
 fn writes_until_it_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let cluster = Embedded::open(&folder).expect("open");
@@ -237,7 +236,7 @@ fn writes_until_it_is_killed() {
 
 fn writer(folder: &Path) -> (Child, impl Iterator<Item = String> + use<>) {
     let mut child = Command::new(std::env::current_exe().expect("the test binary"))
-        .args(["--exact", "embedded::writes_until_it_is_killed", "--ignored", "--nocapture"])
+        .args(["--exact", "embedded::writes_until_it_is_killed", "--nocapture"])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

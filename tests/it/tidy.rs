@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("control", &["model", "policy", "machine", "broker", "telemetry"]),
     ("runtime", &["model", "policy", "machine", "broker", "store", "clock", "control", "telemetry"]),
     ("config", &["model", "policy", "broker", "broker::kafka", "broker::embedded"]),
-    ("cli", &["app", "config", "policy", "control", "model", "broker", "runtime", "telemetry"]),
+    ("cli", &["app", "config", "policy", "control", "model", "broker", "clock", "runtime", "telemetry"]),
     ("main", &["cli"]),
 ];
 
@@ -28,6 +28,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 const ROOTS: &[&str] = &["app", "demo", "lib"];
 
 const LINES_MAX: usize = 600;
+/// Tables of cases make tests long.
+const TEST_LINES_MAX: usize = 900;
 
 /// Licences that come in; a crate needs one of its alternatives to be here.
 const LICENCES: &[&str] = &[
@@ -165,7 +167,8 @@ fn files_begin_by_saying_what_they_are() {
 fn files_stay_short() {
     let long = rust_sources().into_iter().filter_map(|it| {
         let lines = it.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count();
-        (lines > LINES_MAX).then(|| format!("{}: {lines} lines", it.path))
+        let limit = if it.is_tests() { TEST_LINES_MAX } else { LINES_MAX };
+        (lines > limit).then(|| format!("{}: {lines} lines", it.path))
     });
     assert_none(&format!("one file for one duty, at most {LINES_MAX} lines without tests"), &long.collect::<Vec<_>>());
 }
@@ -173,14 +176,15 @@ fn files_stay_short() {
 #[test]
 fn unsafe_code_is_in_one_module() {
     let mut broken = Vec::new();
-    for source in rust_sources().iter().filter(|it| !it.path.starts_with("src/broker/kafka/raw")) {
+    let raw = |path: &str| path == "src/broker/kafka/raw.rs" || path.starts_with("src/broker/kafka/raw/");
+    for source in rust_sources().iter().filter(|it| !raw(&it.path)) {
         let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "allow(unsafe_code)"];
         // This list names what it forbids.
         let lines = source.code().filter(|(_, line)| words.iter().any(|it| line.contains(it)));
         let lines = lines.filter(|_| source.path != "tests/it/tidy.rs");
         broken.extend(lines.map(|(number, _)| format!("{}:{number}", source.path)));
     }
-    assert_none("unsafe code outside src/broker/kafka/raw", &broken);
+    assert_none("unsafe code outside broker/kafka/raw", &broken);
 }
 
 #[test]
