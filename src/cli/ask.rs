@@ -1,11 +1,13 @@
 //! Asks the bridge of this configuration over HTTP, when only its process has the answer (embedded clusters). One plain
-//! GET; a client library would be a lot of machinery for it.
+//! request; a client library would be a lot of machinery for it.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+
+use serde_json::Value;
 
 use crate::config::Config;
 
@@ -23,20 +25,42 @@ pub fn address(config: &Config) -> SocketAddr {
     address
 }
 
-/// The body of a 200; every other answer is an error.
-pub fn get(from: SocketAddr, path: &str, token: Option<&SecretString>) -> io::Result<Vec<u8>> {
+/// What a bridge answered.
+pub struct Answer {
+    /// The status of HTTP.
+    pub code: u16,
+    /// All of it.
+    pub body: Vec<u8>,
+}
+
+/// Reads `path`.
+pub fn get(from: SocketAddr, path: &str, token: Option<&SecretString>) -> io::Result<Answer> {
+    ask(from, &format!("GET {path}"), None, token)
+}
+
+/// Posts JSON to `path`.
+pub fn post(from: SocketAddr, path: &str, body: &Value, token: Option<&SecretString>) -> io::Result<Answer> {
+    ask(from, &format!("POST {path}"), Some(&body.to_string()), token)
+}
+
+fn ask(from: SocketAddr, what: &str, body: Option<&str>, token: Option<&SecretString>) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&from, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.expose_secret())).unwrap_or_default();
     // HTTP/1.0: the answer comes whole and ends with the connection.
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {from}\r\n{token}\r\n").as_bytes())?;
+    let kind = "Content-Type: application/json\r\nContent-Length: ";
+    let length = body.map(|body| format!("{kind}{}\r\n", body.len())).unwrap_or_default();
+    let body = body.unwrap_or_default();
+    stream.write_all(format!("{what} HTTP/1.0\r\nHost: {from}\r\n{token}{length}\r\n{body}").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let wrong = || io::Error::new(io::ErrorKind::InvalidData, "no answer that a bridge would give");
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").ok_or_else(wrong)?;
-    let status = answer[..end].split(|byte| *byte == b' ').nth(1);
-    if status == Some(b"200") { Ok(answer.split_off(end + 4)) } else { Err(wrong()) }
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let code = head.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
+    let code = code.ok_or_else(wrong)?;
+    Ok(Answer { code, body: answer.split_off(end + 4) })
 }
 
 #[cfg(test)]
@@ -45,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    fn answered(answer: &'static str) -> io::Result<Vec<u8>> {
+    fn answered(answer: &'static str) -> io::Result<(u16, Vec<u8>)> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         std::thread::scope(|scope| {
@@ -58,14 +82,15 @@ mod tests {
                 assert!(request.contains("\r\nAuthorization: Bearer t\r\n"), "{request}");
                 stream.write_all(answer.as_bytes()).expect("answered");
             });
-            get(address, "/x", Some(&SecretString::from("t")))
+            let answer = get(address, "/x", Some(&SecretString::from("t")))?;
+            Ok((answer.code, answer.body))
         })
     }
 
     #[test]
-    fn only_a_whole_200_is_an_answer() {
-        assert_eq!(answered("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}").expect("200"), b"{}");
-        assert!(answered("HTTP/1.0 401 Unauthorized\r\n\r\n{}").is_err());
+    fn what_is_no_http_is_no_answer() {
+        assert_eq!(answered("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}").expect("HTTP"), (200, b"{}".to_vec()));
+        assert_eq!(answered("HTTP/1.0 401 Unauthorized\r\n\r\n{}").expect("HTTP").0, 401);
         assert!(answered("SSH-2.0-x\r\n").is_err());
     }
 }

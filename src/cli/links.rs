@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::broker::Class;
+use crate::cli::ask;
 use crate::cli::operator::{self, FAILED, Operator, TIMED_OUT, WRONG_USAGE, did_you_mean, refuse};
 use crate::control::ControlLog;
 use crate::control::entry::OrderAction;
@@ -193,7 +194,10 @@ fn set_paused(
     let PauseArgs { link, topic, partition, no_wait } = arguments;
     let topic = check(operator, link, topic.as_deref())?;
     let scope = Scope { from: link.from.clone(), to: link.to.clone(), topic, partition: *partition };
-    let log = operator.control(&scope.to).map_err(failed)?;
+    let log = match operator.control(&scope.to) {
+        Ok(log) => log,
+        Err(error) => return ask_bridge(operator, &scope, paused).ok_or_else(|| failed(error)),
+    };
     let ordered = if paused {
         orders::pause(&log, &scope, &operator::who(), operator::now_ms()).map_err(failed)?;
         format!("{}: to pause", scope_shown(&scope))
@@ -207,6 +211,18 @@ fn set_paused(
     };
     let outcome = (!no_wait).then(|| orders::await_paused(&log, &scope, paused, APPLY_TIMEOUT, operator::now_ms));
     Ok(tell(operator, &ordered, None, outcome))
+}
+
+/// Embedded clusters are open in the bridge's process alone: then the bridge is asked to do it. `None` when it does not.
+fn ask_bridge(operator: &Operator<'_>, scope: &Scope, paused: bool) -> Option<anyhow::Result<ExitCode>> {
+    let Scope { from, to, topic, partition } = scope;
+    let what = json!({
+        "from": from.as_str(), "to": to.as_str(), "topic": topic.as_ref().map(TopicName::as_str), "partition": partition,
+    });
+    let (path, word) = if paused { ("pause", "to pause") } else { ("resume", "to resume") };
+    let answer = ask::post(operator.bridge, &format!("/api/v1/links/{path}"), &what, operator.token).ok()?;
+    let ordered = format!("{}: {word}", scope_shown(scope));
+    (answer.code == 200).then(|| tell(operator, &ordered, None, None))
 }
 
 fn tell(

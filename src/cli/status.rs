@@ -15,12 +15,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shows the status of all regions.
 pub fn run(operator: &Operator<'_>) -> anyhow::Result<ExitCode> {
-    let regions: Vec<_> = operator.regions.iter().map(|region| (region.clone(), (operator.open)(region))).collect();
-    if regions.iter().all(|(_, cluster)| cluster.is_err())
-        && let Some(status) = of_running_bridge(operator)
-    {
-        operator.answer(&status, || table(&status))?;
-        return Ok(ExitCode::SUCCESS);
+    let mut regions = Vec::with_capacity(operator.regions.len());
+    for region in operator.regions {
+        let cluster = (operator.open)(region);
+        // Opening fails for what waiting does not mend, such as a folder that the bridge's process has open.
+        if cluster.is_err()
+            && let Some(status) = of_running_bridge(operator)
+        {
+            operator.answer(&status, || table(&status))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        regions.push((region.clone(), cluster));
     }
     let status = survey::status(regions, operator.secret, ANSWER_TIMEOUT, operator::now_ms);
     operator.answer(&status, || table(&status))?;
@@ -29,8 +34,8 @@ pub fn run(operator: &Operator<'_>) -> anyhow::Result<ExitCode> {
 
 /// Embedded clusters are open in the bridge's process alone: then the bridge is asked.
 fn of_running_bridge(operator: &Operator<'_>) -> Option<Status> {
-    let answer = ask::get(operator.bridge, "/api/v1/status", operator.token);
-    answer.ok().and_then(|body| serde_json::from_slice(&body).ok())
+    let answer = ask::get(operator.bridge, "/api/v1/status", operator.token).ok()?;
+    (answer.code == 200).then(|| serde_json::from_slice(&answer.body).ok()).flatten()
 }
 
 /// The status for people.

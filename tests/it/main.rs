@@ -14,6 +14,7 @@ mod docs;
 mod embedded;
 mod harness_works;
 mod kafka;
+mod operate;
 mod orders;
 mod tidy;
 mod copy_embedded;
