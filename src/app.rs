@@ -207,7 +207,12 @@ pub fn run(config: &Config, regions: &[RegionName], instance: Option<&str>) -> a
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the signal loop")?;
     // Registered before anything starts, so that no signal finds the default action.
     let mut signals = runtime.block_on(async { Signals::listen() }).context("listen for signals")?;
-    let state = StateDir::open(&config.state_dir, instance)?;
+    // A folder for each region, so that bridges of several regions can run from one file on one machine.
+    let folder = match regions {
+        [only] => config.state_dir.join(only.as_str()),
+        _ => config.state_dir.clone(),
+    };
+    let state = StateDir::open(&folder, instance)?;
     for warning in &config.warnings {
         warn!("{}", warning.to_string().trim_end());
     }
