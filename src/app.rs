@@ -262,8 +262,8 @@ fn stop(bridges: Vec<Bridge>, signals: &mut Signals, runtime: &tokio::runtime::R
         error!("stopped before everything was committed; the next start goes on from the last commit");
         return ExitCode::FAILURE;
     }
-    let clean = bridges.into_iter().map(Bridge::stop).fold(true, |all, clean| all && clean);
-    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let clean: Vec<bool> = bridges.into_iter().map(Bridge::stop).collect();
+    if clean.into_iter().all(|clean| clean) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 struct Signals {

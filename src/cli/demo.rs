@@ -278,7 +278,8 @@ impl Demo {
 
     fn stop(self) -> anyhow::Result<()> {
         self.bridges.values().for_each(Bridge::ask_stop);
-        if !self.bridges.into_values().map(Bridge::stop).fold(true, |all, clean| all && clean) {
+        let clean: Vec<bool> = self.bridges.into_values().map(Bridge::stop).collect();
+        if clean.contains(&false) {
             bail!("a bridge panicked");
         }
         Ok(())

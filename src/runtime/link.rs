@@ -8,7 +8,7 @@
 //! Nothing in a tick waits for anything but records: whatever asks a cluster about more than that is done by the
 //! resolver's thread (positions) or the watches (topics, lag).
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -35,6 +35,9 @@ const SOURCE_BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const SINK_BUFFER_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Largest request to the target, bytes, when its topics allow more.
 const BATCH_BYTES_MAX: usize = 1_000_000;
+
+/// Streams whose positions are being found out at once; others wait their turn.
+const QUESTIONS_MAX: usize = 4096;
 
 /// How a link works.
 #[derive(Clone, Debug)]
@@ -177,8 +180,8 @@ impl Runner {
 
     /// Works until it is stopped (Ok) or its clients are of no use any more (Err).
     fn session(&self, backoff: &mut Backoff) -> Result<(), Error> {
-        let (ask, questions) = channel();
-        let (answer, answers) = channel();
+        let (ask, questions) = sync_channel(QUESTIONS_MAX);
+        let (answer, answers) = sync_channel(QUESTIONS_MAX);
         let source = self.world.source.source(&self.source_settings())?;
         let sink = self.world.target.sink(&self.sink_settings())?;
         let resolver = self.resolver();

@@ -5,7 +5,7 @@
 //! before never falls back to `start_from`.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::broker::{Bounds, Error, SharedCluster};
 use crate::clock::SharedClock;
@@ -101,7 +101,7 @@ pub struct Resolver {
 
 impl Resolver {
     /// Answers until the asking side is gone.
-    pub fn run(self, questions: Receiver<Question>, answers: Sender<Answer>) {
+    pub fn run(self, questions: Receiver<Question>, answers: SyncSender<Answer>) {
         for question in questions {
             let outcome = self.resolve(&question).unwrap_or_else(Outcome::Retry);
             if answers.send(Answer { lane: question.lane, token: question.token, outcome }).is_err() {

@@ -4,7 +4,7 @@
 //! There is no third way for a position to move.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -65,7 +65,7 @@ pub struct Session<'a> {
     pub(super) shown_at: Duration,
     pub(super) ever_owned: bool,
     owned: HashMap<TopicPartition, usize>,
-    ask: Sender<Question>,
+    ask: SyncSender<Question>,
     answers: Receiver<Answer>,
     polled_at: Duration,
     looked_at: Duration,
@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
         runner: &'a Runner,
         source: Box<dyn Source>,
         sink: Box<dyn Sink>,
-        ask: Sender<Question>,
+        ask: SyncSender<Question>,
         answers: Receiver<Answer>,
     ) -> Self {
         let now = runner.world.clock.monotonic();
@@ -164,7 +164,8 @@ impl<'a> Session<'a> {
         self.lanes.iter_mut().flatten().for_each(Lane::discard);
         self.lanes.iter().flatten().for_each(|lane| lane.meter.released());
         let timeout = if in_good_order { self.runner.settings.shutdown_timeout } else { CLOSE_TIMEOUT };
-        committed.and(self.sink.close(timeout))
+        let closed = self.sink.close(timeout);
+        committed.and(closed)
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -394,13 +395,15 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn ask(ask: &Sender<Question>, slot: usize, lane: &mut Lane, position: Option<(i64, Note)>) {
+    fn ask(ask: &SyncSender<Question>, slot: usize, lane: &mut Lane, position: Option<(i64, Note)>) {
         lane.wait = Wait::Answer;
         lane.token += 1;
         let question =
             Question { lane: slot, token: lane.token, route: lane.route, partition: lane.partition, position };
-        // A resolver that is gone has panicked: the session ends when it is joined, nothing is lost by not asking.
-        drop(ask.send(question));
+        // The resolver is busy: ask again at the next look.
+        if ask.try_send(question).is_err() {
+            lane.wait = Wait::Until(Duration::ZERO);
+        }
     }
 
     /// Begins lanes whose positions have been found out.

@@ -63,9 +63,10 @@ pub fn follow(clusters: &BTreeMap<RegionName, SharedCluster>, topic: &str, body:
         scan(cluster, topic, |partition, record| {
             if record.value.is_some_and(|value| value.starts_with(body.as_bytes())) {
                 let origin = record.headers.last(provenance::ORIGIN).flatten();
-                let origin = origin.map_or("born here".to_owned(), |origin| {
-                    format!("ls_origin = {}", String::from_utf8_lossy(origin))
-                });
+                let origin = origin.map_or_else(
+                    || "born here".to_owned(),
+                    |origin| format!("ls_origin = {}", String::from_utf8_lossy(origin)),
+                );
                 let value = String::from_utf8_lossy(record.value.unwrap_or_default());
                 lines.push(format!("{region:>3}  {topic}/{partition} offset {:<6} {value}  {origin}", record.offset));
             }
