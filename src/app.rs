@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::broker::embedded::Embedded;
-//KAFKA use crate::broker::kafka::Kafka;
+use crate::broker::kafka::Kafka;
 use crate::broker::{Class, Error, SharedCluster};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Cluster, Config, Guarantee, OnGap, OnRejected};
@@ -30,8 +30,7 @@ use crate::telemetry::metrics::Metrics;
 /// Opens a region's cluster. Returns at once where the driver connects in the background; only wrong settings fail here.
 pub fn open(region: &RegionName, cluster: &Cluster) -> Result<SharedCluster, Error> {
     match cluster {
-        //KAFKA Cluster::Kafka(settings) => Ok(Arc::new(Kafka::open(region.as_str(), settings)?)),
-        Cluster::Kafka(_) => Err(Error::new(Class::Fatal, "open cluster", "no kafka driver yet")),
+        Cluster::Kafka(settings) => Ok(Arc::new(Kafka::open(region.as_str(), settings)?)),
         Cluster::Embedded { dir } => Ok(Embedded::open(dir)?),
         Cluster::RocketMq(_) => {
             let reason = "this version plans for RocketMQ but cannot run it yet";

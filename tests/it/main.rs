@@ -18,3 +18,4 @@ mod operate;
 mod orders;
 mod tidy;
 mod copy_embedded;
+mod copy_kafka;
