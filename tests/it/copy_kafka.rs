@@ -39,7 +39,8 @@ impl<'a> Regions<'a> {
 
     /// The records bear old times, and retention goes by them.
     fn create_topic(&self, topic: &str) {
-        self.iter().for_each(|(_, bootstrap)| plain::create_topic(bootstrap, topic, PARTITIONS, &[("retention.ms", "-1")]));
+        self.iter()
+            .for_each(|(_, bootstrap)| plain::create_topic(bootstrap, topic, PARTITIONS, &[("retention.ms", "-1")]));
     }
 
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
