@@ -53,6 +53,7 @@ pub fn run(context: &Context, arguments: &Args) -> Result<ExitCode, Failure> {
 fn resource(resource: &Resource) -> (&'static str, &str, &'static str) {
     match resource {
         Resource::Topic(name) => ("topic", name, "literal"),
+        Resource::Group(name) => ("group", name, "literal"),
         Resource::Groups(prefix) => ("group", prefix, "prefixed"),
         Resource::TransactionalIds(prefix) => ("transactional-id", prefix, "prefixed"),
     }

@@ -46,6 +46,8 @@ impl Operation {
 pub enum Resource {
     /// The topic of this name.
     Topic(String),
+    /// The group of this name.
+    Group(String),
     /// The groups whose names begin like this.
     Groups(String),
     /// The transactional ids that begin like this.
@@ -79,6 +81,10 @@ pub struct Needs {
 /// Names that begin like this belong to links: groups, transactional ids.
 pub const LINK_PREFIX: &str = "longshore-link-";
 
+/// The group that readers name and never join: librdkafka asks for its coordinator all the same, and a refusal would be
+/// reported as an error of the reader.
+pub const READER_GROUP: &str = "longshore-reader";
+
 /// All grants, sorted by cluster, bridge, resource.
 pub fn grants(deployment: &Deployment, needs: Needs) -> Vec<Grant> {
     let mut all = Grants::default();
@@ -96,6 +102,9 @@ pub fn grants(deployment: &Deployment, needs: Needs) -> Vec<Grant> {
                 let ids = Resource::TransactionalIds(LINK_PREFIX.to_owned());
                 all.add(region, region, ids, &[Operation::Write, Operation::Describe]);
             }
+        }
+        for cluster in &deployment.regions {
+            all.add(cluster, region, Resource::Group(READER_GROUP.to_owned()), &[Operation::Describe]);
         }
         // Each bridge shows the status of all regions and follows what they decide.
         for peer in deployment.regions.iter().filter(|peer| *peer != region) {
@@ -170,6 +179,7 @@ mod tests {
             let operations: Vec<&str> = grant.operations.iter().map(|operation| operation.as_str()).collect();
             let resource = match &grant.resource {
                 Resource::Topic(name) => name.clone(),
+                Resource::Group(name) => format!("group {name}"),
                 Resource::Groups(prefix) => format!("groups {prefix}*"),
                 Resource::TransactionalIds(prefix) => format!("ids {prefix}*"),
             };
@@ -188,23 +198,32 @@ mod tests {
                 "__longshore_control: Read Write Create Describe DescribeConfigs",
                 "t: Read Write Create Alter Describe DescribeConfigs",
                 "t__dead-letter: Read Write Create Alter Describe DescribeConfigs",
+                "group longshore-reader: Describe",
                 "groups longshore-link-*: Read Describe",
                 "ids longshore-link-*: Write Describe",
             ]
         );
         assert_eq!(
             lines(&grants, "r2", "r0"),
-            ["__longshore_control: Read Describe DescribeConfigs", "t: Read Describe DescribeConfigs"]
+            [
+                "__longshore_control: Read Describe DescribeConfigs",
+                "t: Read Describe DescribeConfigs",
+                "group longshore-reader: Describe",
+            ]
         );
         // r2 gets no copies: its bridge needs no group there, and nothing of its peers' topics.
         assert_eq!(
             lines(&grants, "r2", "r2"),
             [
                 "__longshore_control: Read Write Create Describe DescribeConfigs",
-                "t: Create Alter Describe DescribeConfigs"
+                "t: Create Alter Describe DescribeConfigs",
+                "group longshore-reader: Describe",
             ]
         );
-        assert_eq!(lines(&grants, "r0", "r2"), ["__longshore_control: Read Describe DescribeConfigs"]);
+        assert_eq!(
+            lines(&grants, "r0", "r2"),
+            ["__longshore_control: Read Describe DescribeConfigs", "group longshore-reader: Describe"]
+        );
     }
 
     #[test]
@@ -230,6 +249,7 @@ mod tests {
             [
                 "__longshore_control: Read Write Describe DescribeConfigs",
                 "t: Read Write Describe DescribeConfigs",
+                "group longshore-reader: Describe",
                 "groups longshore-link-*: Read Describe",
             ]
         );

@@ -8,6 +8,7 @@ mod harness;
 mod contract;
 mod config;
 mod cli;
+mod acls_kafka;
 mod control;
 mod deploy;
 mod docs;

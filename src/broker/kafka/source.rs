@@ -94,7 +94,8 @@ impl KafkaSource {
         fix(
             &mut config,
             &[
-                // Never joined; librdkafka wants a name before it hands out a consumer's queue.
+                // Never joined; librdkafka wants a name before it hands out a consumer's queue. `acls` grants to
+                // describe it.
                 ("group.id", "longshore-reader"),
                 ("session.timeout.ms", "6000"),
                 ("isolation.level", "read_committed"),
