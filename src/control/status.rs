@@ -112,6 +112,7 @@ impl Known {
     pub fn of(log: &ControlLog, unreachable: Option<String>) -> Self {
         let beats = log.read_all::<Heartbeat>(&[log.region().as_str()]).into_iter();
         let pauses = log.read_all::<Pause>(&[]).into_iter();
+        let pauses = pauses.filter(|(parts, _)| parts.get(1).is_some_and(|to| to == log.region().as_str()));
         Self {
             unreachable,
             beats: beats.filter_map(|(mut parts, beat)| Some((parts.pop()?, beat))).collect(),

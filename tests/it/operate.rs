@@ -9,7 +9,8 @@ use longshore::broker::{Cluster, NewTopic};
 use serde_json::Value;
 
 use super::harness::bridge::{Bridge, Setup};
-use super::harness::eventually;
+use super::harness::plain::Out;
+use super::harness::{clusters, eventually, free_port, plain, unique};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -104,4 +105,56 @@ fn commands_without_a_bridge_read_the_control_topic_themselves() {
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
         assert!(String::from_utf8_lossy(&refused.stderr).contains(hint), "{refused:?}");
     }
+}
+
+#[test]
+fn commands_reach_real_brokers_and_a_lost_region_holds_nothing_up() {
+    let Some(clusters) = clusters::shared() else { return };
+    // Region names of its own, so that other tests' links on the same clusters stay apart.
+    let (here, there) = (clusters.get("sh").bootstrap.as_str(), clusters.get("hz").bootstrap.as_str());
+    let topic = unique("operate");
+    plain::create_topic_everywhere(&[here, there], &topic, 2);
+    let lost = format!("127.0.0.1:{}", free_port());
+    let regions = [("op-here", here), ("op-there", there), ("op-lost", lost.as_str())];
+    let setup = Setup::new("center: op-here", &regions, "");
+    setup.topic_for_all(&topic, 2);
+    let record = Out { partition: 0, ..plain::shape(0, 2) };
+    plain::produce(there, &topic, &[record.clone(), record.clone(), record]);
+
+    let mut bridge = setup.bridge("op-here", "only");
+    plain::read_at_least(here, &topic, 3, LIMIT);
+    let status = eventually(LIMIT, "the link is shown running", || {
+        let began = std::time::Instant::now();
+        let output = setup.run(&["status", "-o", "json"]);
+        assert!(began.elapsed() < Duration::from_secs(15), "a lost region holds status up: {:?}", began.elapsed());
+        let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let links = status["regions"]["op-here"]["links"].as_array()?.clone();
+        let link = links.into_iter().find(|link| link["from"] == "op-there")?;
+        (link["state"] == "running" && link["lag_records"] == 0).then_some(status)
+    });
+    let flags = |region: &str| {
+        let region = &status["regions"][region];
+        (region["reachable"].clone(), region["ready"].clone())
+    };
+    assert_eq!(flags("op-there"), (true.into(), false.into()), "reachable, no bridge");
+    assert_eq!(flags("op-lost"), (false.into(), false.into()));
+    assert_eq!(flags("op-here"), (true.into(), false.into()), "one of its links has no source");
+    let from_lost = &status["regions"]["op-here"]["links"][0];
+    assert_eq!(from_lost["from"], "op-lost");
+    assert!(from_lost["lag_records"].is_null() && from_lost["state"] != "running", "{from_lost}");
+
+    let link = ["--link", "op-there:op-here", "--topic", &topic];
+    let applied = |arguments: &[&str]| {
+        let output = setup.run(&[arguments, &link[..]].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(stdout(&output).contains(": applied"), "{output:?}");
+    };
+    applied(&["pause"]);
+    applied(&["resume"]);
+    applied(&["links", "seek", "--partition", "0", "--offset", "1"]);
+    plain::read_at_least(here, &topic, 5, LIMIT);
+    let gap = setup.run(&[&["links", "accept-gap", "--partition", "0"], &link[..]].concat());
+    assert_eq!(gap.status.code(), Some(1), "{gap:?}");
+    assert!(String::from_utf8_lossy(&gap.stderr).contains("is not stopped by lost records"), "{gap:?}");
+    assert_eq!(bridge.sigterm(LIMIT), Some(0));
 }
