@@ -17,7 +17,7 @@ const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Where the bridge of this configuration answers: what it wrote down while it runs, else `admin.listen`.
 pub fn address(config: &Config) -> SocketAddr {
     // One region's bridge keeps its state in a folder of its own, one of all regions does not.
-    let mut folders = std::iter::once(config.state_dir.clone())
+    let folders = std::iter::once(config.state_dir.clone())
         .chain(config.clusters.keys().map(|region| config.state_dir.join(region.as_str())));
     let noted = folders.map(|folder| folder.join("admin.addr")).find_map(|file| std::fs::read_to_string(file).ok());
     let mut address = noted.and_then(|text| text.trim().parse().ok()).unwrap_or(config.admin.listen);
