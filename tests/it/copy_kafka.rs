@@ -2,25 +2,25 @@
 //! order, byte by byte, whatever dies.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::bridge::{Bridge, Setup};
-use crate::harness::clusters::{self, Clusters, KafkaCluster, Options};
-use crate::harness::plain::{self, Out, Read, Writer};
-use crate::harness::{eventually, unique};
+use crate::harness::clusters::{self, Clusters, KafkaCluster};
+use crate::harness::plain::{self, Out, Read};
+use crate::harness::unique;
 
 const PARTITIONS: i32 = 4;
-const READY: Duration = Duration::from_secs(60);
-const COPIED: Duration = Duration::from_secs(240);
+pub const READY: Duration = Duration::from_secs(60);
+pub const COPIED: Duration = Duration::from_secs(240);
 
 /// Regions of a test's own, so that its groups and control entries meet no other test's, on clusters that are shared.
-struct Regions<'a> {
-    names: Vec<String>,
-    clusters: Vec<&'a KafkaCluster>,
+pub struct Regions<'a> {
+    pub names: Vec<String>,
+    pub clusters: Vec<&'a KafkaCluster>,
 }
 
 impl<'a> Regions<'a> {
-    fn new(clusters: &'a Clusters, of: &[&str]) -> Self {
+    pub fn new(clusters: &'a Clusters, of: &[&str]) -> Self {
         let tag = unique("r").replace('_', "-").to_lowercase();
         let tag = tag.rsplit('-').next().unwrap_or("0").to_owned();
         Self {
@@ -29,7 +29,7 @@ impl<'a> Regions<'a> {
         }
     }
 
-    fn setup(&self, topic: &str, tail: &str) -> Setup {
+    pub fn setup(&self, topic: &str, tail: &str) -> Setup {
         let head = format!("center: {}", self.names[0]);
         let regions: Vec<(&str, &str)> = self.iter().collect();
         let setup = Setup::new(&head, &regions, tail);
@@ -38,12 +38,12 @@ impl<'a> Regions<'a> {
     }
 
     /// The records bear old times, and retention goes by them.
-    fn create_topic(&self, topic: &str) {
+    pub fn create_topic(&self, topic: &str) {
         self.iter()
             .for_each(|(_, bootstrap)| plain::create_topic(bootstrap, topic, PARTITIONS, &[("retention.ms", "-1")]));
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.names.iter().map(String::as_str).zip(self.clusters.iter().map(|cluster| cluster.bootstrap.as_str()))
     }
 }
@@ -61,7 +61,7 @@ fn by_birth(here: &str, records: Vec<Read>) -> BTreeMap<String, Vec<Read>> {
 /// Asserts that a region holds exactly what each region produced, each record once and in order, and that each copy's
 /// origin names the place where its record was acknowledged.
 #[track_caller]
-fn assert_exactly_once(here: &str, topic: &str, records: Vec<Read>, produced: &BTreeMap<String, Vec<(Out, i64)>>) {
+pub fn assert_exactly_once(here: &str, topic: &str, records: Vec<Read>, produced: &BTreeMap<String, Vec<(Out, i64)>>) {
     let births = by_birth(here, records);
     assert_eq!(births.keys().collect::<Vec<_>>(), produced.keys().collect::<Vec<_>>(), "births found in {here}");
     for (region, produced) in produced {
@@ -80,7 +80,7 @@ fn assert_exactly_once(here: &str, topic: &str, records: Vec<Read>, produced: &B
 }
 
 /// Numbered records whose bodies name their writer.
-fn numbered(writer: &str) -> impl Fn(usize) -> Out + Send + 'static {
+pub fn numbered(writer: &str) -> impl Fn(usize) -> Out + Send + 'static {
     let writer = writer.to_owned();
     move |index| Out {
         partition: i32::try_from(index).expect("few") % PARTITIONS,
@@ -91,7 +91,7 @@ fn numbered(writer: &str) -> impl Fn(usize) -> Out + Send + 'static {
     }
 }
 
-fn wait_counts(regions: &Regions<'_>, topic: &str, count: usize) -> BTreeMap<String, Vec<Read>> {
+pub fn wait_counts(regions: &Regions<'_>, topic: &str, count: usize) -> BTreeMap<String, Vec<Read>> {
     regions
         .iter()
         .map(|(name, bootstrap)| (name.to_owned(), plain::read_at_least(bootstrap, topic, count, COPIED)))
@@ -126,93 +126,6 @@ fn three_clusters_end_with_a_hundred_thousand_records_of_each_exactly_once() {
     for bridge in &mut bridges {
         bridge.wait_metric("longshore_link_lag_records", &[], COPIED, |lag| lag == 0.0);
         assert_eq!(bridge.sigterm(Duration::from_secs(30)), Some(0), "{}", bridge.log());
-    }
-    for (name, _) in regions.iter() {
-        assert_exactly_once(name, &topic, found.remove(name).expect("read"), &produced);
-    }
-}
-
-/// What is killed, and how, decided by a seed: SplitMix64.
-struct Fate(u64);
-
-impl Fate {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % below as u64) as usize
-    }
-}
-
-/// How long the killing goes on, and which seed decides it: `make soak` sets both.
-fn chaos() -> (Duration, u64) {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    (Duration::from_secs(number("LONGSHORE_SOAK_SECONDS").unwrap_or(45)), number("LONGSHORE_SOAK_SEED").unwrap_or(7))
-}
-
-#[test]
-fn whatever_is_killed_every_acknowledged_record_arrives_once_and_in_order() {
-    let Some(own) = clusters::own(&["hz", "sh"], &Options::default()) else { return };
-    let regions = Regions::new(&own, &["hz", "sh"]);
-    let topic = unique("chaos");
-    regions.create_topic(&topic);
-    let setup = regions.setup(&topic, "");
-    let mut bridges: Vec<Bridge> = regions
-        .iter()
-        .flat_map(|(name, _)| ["one", "two"].map(|instance| (name, format!("{name}-{instance}"))))
-        .map(|(name, instance)| setup.bridge(name, &instance))
-        .collect();
-    bridges.iter_mut().for_each(|bridge| bridge.wait_ready(READY));
-    let writers: Vec<(String, Writer)> = regions
-        .iter()
-        .map(|(name, bootstrap)| (name.to_owned(), Writer::start(bootstrap, &topic, 500, &[], numbered(name))))
-        .collect();
-    let (length, seed) = chaos();
-    let (mut fate, end, mut done) = (Fate(seed), Instant::now() + length, Vec::new());
-    while Instant::now() < end {
-        let what = fate.next(10);
-        let who = fate.next(bridges.len());
-        // The pauses between blows are part of the schedule, not a wait for anything.
-        let calm = Duration::from_millis(300 + fate.next(2500) as u64);
-        done.push((what, who));
-        match what {
-            0 => {
-                let broker = regions.clusters[who % 2];
-                broker.kill9();
-                std::thread::sleep(calm);
-                broker.start();
-            }
-            1 => {
-                bridges[who].sigstop();
-                std::thread::sleep(Duration::from_secs(8) + calm);
-                bridges[who].sigcont();
-            }
-            2 => {
-                bridges[who].sigterm(Duration::from_secs(40));
-                bridges[who].restart();
-            }
-            _ => {
-                bridges[who].kill9();
-                std::thread::sleep(calm / 4);
-                bridges[who].restart();
-            }
-        }
-        std::thread::sleep(calm);
-    }
-    let produced: BTreeMap<String, Vec<(Out, i64)>> =
-        writers.into_iter().map(|(name, writer)| (name, writer.finish())).collect();
-    let total: usize = produced.values().map(Vec::len).sum();
-    eprintln!("seed {seed}: {} blows {done:?}, {total} records acknowledged", done.len());
-    assert!(total > 1000, "the writers were starved: nothing was proven");
-    let mut found = wait_counts(&regions, &topic, total);
-    eventually(COPIED, "all bridges see no lag", || {
-        let lags = bridges.iter().map(|bridge| bridge.metric("longshore_link_lag_records", &[]).unwrap_or(0.0));
-        (lags.sum::<f64>() == 0.0).then_some(())
-    });
-    // Whatever would come twice has had its chance: read again behind the last blow.
-    for (name, bootstrap) in regions.iter() {
-        found.insert(name.to_owned(), plain::read_all(bootstrap, &topic));
     }
     for (name, _) in regions.iter() {
         assert_exactly_once(name, &topic, found.remove(name).expect("read"), &produced);

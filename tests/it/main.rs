@@ -20,3 +20,4 @@ mod orders;
 mod tidy;
 mod copy_embedded;
 mod copy_kafka;
+mod chaos;
