@@ -169,11 +169,12 @@ impl Shared {
                 self.keep_topics();
                 self.count_incarnations();
             }
-            let reasons = self.not_ready();
-            if now >= beat_at || said.as_ref() != Some(&reasons) {
+            let (reasons, beats) = (self.not_ready(), self.beats());
+            let news = (reasons.clone(), states(&beats));
+            if now >= beat_at || said.as_ref() != Some(&news) {
                 beat_at = now + BEAT_EVERY;
-                self.beat(&reasons);
-                said = Some(reasons);
+                self.beat(reasons, beats);
+                said = Some(news);
             }
             if now >= audit_at {
                 audit_at = now + AUDIT_EVERY;
@@ -303,16 +304,16 @@ impl Shared {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).iter().flat_map(Link::beats).collect()
     }
 
-    fn beat(&self, reasons: &[String]) {
+    fn beat(&self, reasons: Vec<String>, links: Vec<LinkBeat>) {
         let here = &self.settings.region;
         let beat = Heartbeat {
             at_ms: self.clock.now_ms(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
             ready: reasons.is_empty(),
-            reasons: reasons.to_vec(),
+            reasons,
             guarantee: if self.settings.link.exactly_once { "exactly-once" } else { "at-least-once" }.to_owned(),
-            links: self.beats(),
+            links,
             ..Heartbeat::default()
         };
         let Some(control) = self.controls.get(here) else { return };
@@ -350,6 +351,12 @@ impl Shared {
     fn set_stage(&self, stage: Stage) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
+}
+
+/// What operators wait for: a change of it is told at once, numbers that merely move are not.
+fn states(beats: &[LinkBeat]) -> Vec<(String, Option<String>)> {
+    let partitions = beats.iter().flat_map(|beat| &beat.partitions);
+    partitions.map(|partition| (partition.state.clone(), partition.order.clone())).collect()
 }
 
 /// Why a topic of a link keeps the bridge from being ready.
