@@ -172,6 +172,9 @@ unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
 
+/// A committed offset and its metadata.
+pub type Committed = (i64, String);
+
 impl Client {
     /// Starts a client. Connects in the background; an error is about the configuration only.
     pub fn start(kind: Kind, config: &ClientConfig, observer: Arc<dyn Observer>) -> Result<Self, String> {
@@ -304,7 +307,7 @@ impl Client {
         &self,
         partitions: &TopicPartitionList,
         timeout: Duration,
-    ) -> Result<Vec<Result<Option<(i64, String)>, Failed>>, Failed> {
+    ) -> Result<Vec<Result<Option<Committed>, Failed>>, Failed> {
         // SAFETY: both are alive; librdkafka works on a copy and updates ours before it returns. Metadata belongs to
         // the list and is null or as long as its size says.
         unsafe {

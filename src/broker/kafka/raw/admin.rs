@@ -57,6 +57,9 @@ impl Drop for Answer {
     }
 }
 
+/// A topic's settings by name.
+pub type TopicConfig = BTreeMap<String, ConfigEntry>;
+
 impl Client {
     /// Sends a request and waits for its answer.
     ///
@@ -182,7 +185,7 @@ impl Client {
         &self,
         names: &[&str],
         timeout: Duration,
-    ) -> Result<BTreeMap<String, Result<BTreeMap<String, ConfigEntry>, Failed>>, Failed> {
+    ) -> Result<BTreeMap<String, Result<TopicConfig, Failed>>, Failed> {
         // SAFETY: the resources are copied by the call, are ours and destroyed once; the rest as in `list_offsets`.
         unsafe {
             let kind = ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
