@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::raw::{Client, ConfigEntry, Failed, Kind, Report, Topic, TopicShape};
+use super::raw::{Client, Failed, Kind, Report, Topic, TopicConfig, TopicShape};
 use super::{Kafka, connection, default_to, errors, fix, start};
 use crate::broker::{Bounds, Class, Error, NewTopic, TopicDescription};
 use crate::model::names::{TopicName, TopicPartition};
@@ -38,22 +38,19 @@ impl Kafka {
                 Err(failed) => return Err(self.failed(&format!("describe topic {name}"), &failed)),
             }
         }
-        let mut configs = self.topic_configs(&present)?;
+        let configs = self.topic_configs(&present)?;
         self.health.well();
         Ok(topics
             .iter()
             .map(|topic| {
-                let config = configs.get_mut(topic.as_str())?;
+                let config = configs.get(topic.as_str())?;
                 Some(description(present.get(topic.as_str())?, config))
             })
             .collect())
     }
 
     /// The settings of those topics; one that is gone by now is left out.
-    fn topic_configs(
-        &self,
-        present: &BTreeMap<String, TopicShape>,
-    ) -> Result<BTreeMap<String, BTreeMap<String, ConfigEntry>>, Error> {
+    fn topic_configs(&self, present: &BTreeMap<String, TopicShape>) -> Result<BTreeMap<String, TopicConfig>, Error> {
         if present.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -153,17 +150,18 @@ impl Kafka {
                 .map_err(|error| Error::new(Class::Fatal, context, error))?;
         }
         let mut offsets = self.list(&list, context)?;
-        // librdkafka remembers for long which partitions there are: what it does not find is asked for once more.
-        let unknown = |offset: Option<&Result<i64, Failed>>| {
+        // librdkafka remembers for long which partitions there are, and who led them in which epoch: what fails is asked
+        // for once more after a look at the cluster.
+        let fails = |offset: Option<&Result<i64, Failed>>| {
             offset.is_none_or(|offset| {
-                offset.as_ref().is_err_and(|failed| errors::class_of(failed.code) == Class::Missing)
+                offset.as_ref().is_err_and(|failed| errors::class_of(failed.code) != Class::Denied)
             })
         };
         let doubtful: Vec<(String, i32)> = list
             .elements()
             .iter()
             .map(|element| (element.topic().to_owned(), element.partition()))
-            .filter(|name| unknown(offsets.get(name)))
+            .filter(|name| fails(offsets.get(name)))
             .collect();
         let mut again = TopicPartitionList::new();
         let mut counts = HashMap::new();
@@ -292,7 +290,7 @@ pub(super) const fn timestamp(timestamp_ms: i64) -> i64 {
     }
 }
 
-fn description(shape: &TopicShape, config: &mut BTreeMap<String, ConfigEntry>) -> TopicDescription {
+fn description(shape: &TopicShape, config: &TopicConfig) -> TopicDescription {
     let value = |name: &str| config.get(name).and_then(|entry| entry.value.as_deref());
     let append_time = value("message.timestamp.type") == Some("LogAppendTime");
     let compacted = value("cleanup.policy").is_some_and(|policy| policy.contains("compact"));

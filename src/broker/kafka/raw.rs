@@ -22,8 +22,8 @@ use rdkafka::bindings as ffi;
 use rdkafka::config::ClientConfig;
 use rdkafka::types::{RDKafkaConfRes, RDKafkaErrorCode};
 
-pub use admin::{ConfigEntry, TopicShape};
-pub use read::{Arrival, Queue, Run};
+pub use admin::{TopicConfig, TopicShape};
+pub use read::{Arrival, Queue};
 pub use write::{Topic, Transaction};
 
 /// Longest wait for a client's threads to end; they go on ending in the background.
@@ -77,6 +77,9 @@ impl Failed {
         }
     }
 }
+
+/// A committed offset and its metadata; `None` where none was ever committed.
+pub type Committed = Result<Option<(i64, String)>, Failed>;
 
 /// A rebalance that waits for its answer.
 #[derive(Clone, Debug)]
@@ -171,9 +174,6 @@ struct Handle(*mut ffi::rd_kafka_t);
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
-
-/// A committed offset and its metadata.
-pub type Committed = (i64, String);
 
 impl Client {
     /// Starts a client. Connects in the background; an error is about the configuration only.
@@ -303,11 +303,7 @@ impl Client {
     }
 
     /// The committed offsets with their metadata, in the order of the list; `None` where there is none.
-    pub fn committed(
-        &self,
-        partitions: &TopicPartitionList,
-        timeout: Duration,
-    ) -> Result<Vec<Result<Option<Committed>, Failed>>, Failed> {
+    pub fn committed(&self, partitions: &TopicPartitionList, timeout: Duration) -> Result<Vec<Committed>, Failed> {
         // SAFETY: both are alive; librdkafka works on a copy and updates ours before it returns. Metadata belongs to
         // the list and is null or as long as its size says.
         unsafe {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::admin::timestamp;
 use super::health::Health;
@@ -90,8 +90,14 @@ impl KafkaSink {
         Transaction(&self.producer)
     }
 
+    /// The error of a call; a client that has ended says so in every call and why in one place only.
     fn failed(&self, context: &str, failed: &Failed) -> Error {
-        self.health.error(context, failed)
+        let ended = if failed.code == Code::Fatal {
+            self.member.fatal_error().or_else(|| self.producer.fatal_error())
+        } else {
+            None
+        };
+        self.health.error(context, ended.as_ref().unwrap_or(failed))
     }
 
     /// The topic of a destination that exists. Asked through the member: a producer's question could create it.
@@ -404,7 +410,7 @@ impl Sink for KafkaSink {
 }
 
 /// The member: owns partitions, reads nothing.
-fn member_config(cluster: &Settings, settings: &SinkSettings) -> rdkafka::ClientConfig {
+fn member_config(cluster: &Settings, settings: &SinkSettings) -> ClientConfig {
     let mut config = connection(cluster.for_consumer());
     default_to(
         &mut config,
@@ -436,7 +442,7 @@ fn member_config(cluster: &Settings, settings: &SinkSettings) -> rdkafka::Client
 }
 
 /// The writer's client. The broker, not the client, says how large a record may be.
-fn producer_config(cluster: &Settings, settings: &SinkSettings) -> rdkafka::ClientConfig {
+pub(super) fn producer_config(cluster: &Settings, settings: &SinkSettings) -> ClientConfig {
     let mut config = connection(cluster.for_producer());
     let batch = settings.batch_bytes_max.clamp(1, 1_000_000).to_string();
     default_to(

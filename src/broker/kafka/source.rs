@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::health::Health;
 use super::raw::{Arrival, Client, Failed, Kind, Observer, Queue};
@@ -73,41 +73,7 @@ pub struct KafkaSource {
 
 impl KafkaSource {
     pub(super) fn open(cluster: &Settings, settings: &SourceSettings, health: &Arc<Health>) -> Result<Self, Error> {
-        let mut config = connection(cluster.for_consumer());
-        let buffer = settings.buffer_bytes_max.max(MIB);
-        // What is under way comes on top of what is queued, once per broker.
-        let fetch = (buffer / 4).clamp(MIB, 8 * MIB);
-        default_to(
-            &mut config,
-            &[
-                ("client.id", &settings.client_id),
-                ("fetch.queue.backoff.ms", "5"),
-                ("fetch.error.backoff.ms", "100"),
-                ("fetch.max.bytes", &fetch.to_string()),
-                ("fetch.message.max.bytes", &(fetch / 2).min(MIB).to_string()),
-                ("queued.max.messages.kbytes", &(buffer / 1024).to_string()),
-                // Small records weigh more in librdkafka's queue than their bytes say.
-                ("queued.min.messages", "20000"),
-                ("topic.metadata.refresh.interval.ms", "5000"),
-            ],
-        );
-        fix(
-            &mut config,
-            &[
-                // Never joined; librdkafka wants a name before it hands out a consumer's queue. `acls` grants to
-                // describe it.
-                ("group.id", "longshore-reader"),
-                ("session.timeout.ms", "6000"),
-                ("isolation.level", "read_committed"),
-                ("enable.partition.eof", "true"),
-                ("auto.offset.reset", "error"),
-                ("enable.auto.commit", "false"),
-                ("enable.auto.offset.store", "false"),
-                ("allow.auto.create.topics", "false"),
-                ("topic.metadata.propagation.max.ms", "3000"),
-            ],
-        );
-        let client = Arc::new(start(Kind::Consumer, &config, health)?);
+        let client = Arc::new(start(Kind::Consumer, &reader_config(cluster, settings), health)?);
         let queue =
             Queue::of(&client).ok_or_else(|| Error::new(Class::Fatal, "open a source", "librdkafka has no queue"))?;
         Ok(Self { queue, readings: Readings::default(), client, health: Arc::clone(health) })
@@ -200,6 +166,47 @@ impl Source for KafkaSource {
             }
         }
     }
+}
+
+/// A reader's client: bounded in memory, and it never moves a position by itself.
+pub(super) fn reader_config(cluster: &Settings, settings: &SourceSettings) -> ClientConfig {
+    let mut config = connection(cluster.for_consumer());
+    let buffer = settings.buffer_bytes_max.max(MIB);
+    // What is under way comes on top of what is queued, once per broker.
+    let fetch = (buffer / 4).clamp(MIB, 8 * MIB);
+    default_to(
+        &mut config,
+        &[
+            ("client.id", &settings.client_id),
+            ("fetch.queue.backoff.ms", "5"),
+            ("fetch.error.backoff.ms", "100"),
+            // A fetch that waits at an idle broker holds up partitions that are started or moved meanwhile.
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.max.bytes", &fetch.to_string()),
+            ("fetch.message.max.bytes", &(fetch / 2).min(MIB).to_string()),
+            ("queued.max.messages.kbytes", &(buffer / 1024).to_string()),
+            // Small records weigh more in librdkafka's queue than their bytes say.
+            ("queued.min.messages", "20000"),
+            ("topic.metadata.refresh.interval.ms", "5000"),
+        ],
+    );
+    fix(
+        &mut config,
+        &[
+            // Never joined; librdkafka wants a name before it hands out a consumer's queue. `acls` grants to
+            // describe it.
+            ("group.id", "longshore-reader"),
+            ("session.timeout.ms", "6000"),
+            ("isolation.level", "read_committed"),
+            ("enable.partition.eof", "true"),
+            ("auto.offset.reset", "error"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("allow.auto.create.topics", "false"),
+            ("topic.metadata.propagation.max.ms", "3000"),
+        ],
+    );
+    config
 }
 
 fn list(partition: &TopicPartition, offset: Offset) -> Result<TopicPartitionList, String> {

@@ -47,6 +47,9 @@ pub struct ConfigEntry {
     pub own: bool,
 }
 
+/// A topic's settings by name.
+pub type TopicConfig = BTreeMap<String, ConfigEntry>;
+
 /// The answer to a request; freed when it is dropped.
 struct Answer(*mut ffi::rd_kafka_event_t);
 
@@ -56,9 +59,6 @@ impl Drop for Answer {
         unsafe { ffi::rd_kafka_event_destroy(self.0) };
     }
 }
-
-/// A topic's settings by name.
-pub type TopicConfig = BTreeMap<String, ConfigEntry>;
 
 impl Client {
     /// Sends a request and waits for its answer.
@@ -304,7 +304,7 @@ unsafe fn shape(topic: *const ffi::rd_kafka_TopicDescription_t) -> Result<TopicS
 
 /// # Safety
 /// `resource` is valid.
-unsafe fn entries(resource: *const ffi::rd_kafka_ConfigResource_t) -> Result<BTreeMap<String, ConfigEntry>, Failed> {
+unsafe fn entries(resource: *const ffi::rd_kafka_ConfigResource_t) -> Result<TopicConfig, Failed> {
     // SAFETY: everything read belongs to the resource.
     unsafe {
         Failed::check(ffi::rd_kafka_ConfigResource_error(resource))?;

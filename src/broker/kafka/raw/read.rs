@@ -148,11 +148,6 @@ impl Run {
     pub fn drop_below(&mut self, offset: i64) {
         self.messages.retain(|message| message.native().offset >= offset);
     }
-
-    /// The messages.
-    pub fn messages(&self) -> &[RawMessage] {
-        &self.messages
-    }
 }
 
 impl RecordBatch for Run {
