@@ -72,7 +72,8 @@ fn records_of_every_shape_arrive_as_they_were() {
         Header { name: b"empty".to_vec(), value: Some(Vec::new()) },
         Header { name: b"bytes".to_vec(), value: Some(vec![0, 255, 10]) },
     ];
-    let shapes: [(Option<&[u8]>, Option<&[u8]>); 6] = [
+    type Body<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+    let shapes: [Body<'_>; 6] = [
         (None, None),
         (Some(b""), Some(b"")),
         (Some(b"tombstone"), None),

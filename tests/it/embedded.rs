@@ -150,15 +150,15 @@ fn everything_is_there_after_the_folder_was_opened_again() {
         let mut sink = cluster.sink(&settings(&topic, &group)).expect("a sink");
         own(&mut *sink, 2);
         write(&mut *sink, &[(&partition, b"b")], &[(&partition, 9)]);
-        cluster.describe(&[topic.clone()]).expect("describe").remove(0).expect("the topic")
+        cluster.describe(std::slice::from_ref(&topic)).expect("describe").remove(0).expect("the topic")
     };
     let cluster = Embedded::open(folder.path()).expect("open again");
-    let after = cluster.describe(&[topic.clone()]).expect("describe").remove(0).expect("the topic");
+    let after = cluster.describe(std::slice::from_ref(&topic)).expect("describe").remove(0).expect("the topic");
     assert_eq!((before.id, before.config), (after.id, after.config));
-    let found = cluster.bounds(&[partition.clone()]).expect("bounds").remove(0).expect("its bounds");
+    let found = cluster.bounds(std::slice::from_ref(&partition)).expect("bounds").remove(0).expect("its bounds");
     assert_eq!(found, Bounds { start: 1, end: 4 });
     let mut sink = cluster.sink(&settings(&topic, &group)).expect("a sink");
-    let positions = sink.positions(&[partition.clone()], Duration::ZERO).expect("positions");
+    let positions = sink.positions(std::slice::from_ref(&partition), Duration::ZERO).expect("positions");
     assert_eq!(positions, [Some(Position { offset: 9, note: "note".to_owned() })]);
     assert_eq!(cluster.append(&partition, &[NewRecord::plain(None, None)]).expect("append"), [4]);
 }

@@ -22,7 +22,7 @@ pub fn a_topic_is_created_once_and_described(on: &World) {
 
 pub fn creating_a_topic_again_changes_nothing(on: &World) {
     let topic = on.topic(2);
-    let before = on.cluster.describe(&[topic.clone()]).expect("describe").remove(0).expect("it exists");
+    let before = on.cluster.describe(std::slice::from_ref(&topic)).expect("describe").remove(0).expect("it exists");
     assert!(!insist(|| on.cluster.create(&new_topic(&topic, 5))));
     let after = on.cluster.describe(&[topic]).expect("describe").remove(0).expect("it exists");
     assert_eq!((before.id, before.partitions), (after.id, after.partitions));
@@ -70,10 +70,10 @@ pub fn a_topic_created_anew_has_another_id_and_is_empty(on: &World) {
     let topic = on.topic(1);
     let partition = TopicPartition::new(&topic, 0);
     on.append(&partition, &["old"]);
-    let before = on.cluster.describe(&[topic.clone()]).expect("describe").remove(0).expect("it exists");
+    let before = on.cluster.describe(std::slice::from_ref(&topic)).expect("describe").remove(0).expect("it exists");
     on.fixture.delete(&topic);
     eventually("the topic to be gone", || {
-        on.cluster.describe(&[topic.clone()]).ok()?.remove(0).is_none().then_some(())
+        on.cluster.describe(std::slice::from_ref(&topic)).ok()?.remove(0).is_none().then_some(())
     });
     on.create(&topic, 1, &[]);
     let after = on.cluster.describe(&[topic]).expect("describe").remove(0).expect("it exists");

@@ -50,7 +50,7 @@ impl Read {
 
 impl World {
     pub fn new(regions: &[&str]) -> Self {
-        let names: Vec<RegionName> = regions.iter().map(|name| RegionName::new(name)).collect();
+        let names: Vec<RegionName> = regions.iter().map(RegionName::new).collect();
         let topic = Topic {
             name: "orders".into(),
             partitions: 2,
