@@ -39,7 +39,6 @@ release: ## the program as users run it
 bench: ## CPU, memory and latency against a bare loop and MirrorMaker 2 (about 20 minutes)
 	@deploy/dev/require cargo cc make java mvn
 	@deploy/dev/kafka jars >/dev/null
-	cargo build --locked --release
 	cargo bench --locked --bench bench
 
 soak: ## kill bridges and brokers at random: SEED=7 MINUTES=30
