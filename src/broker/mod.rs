@@ -93,6 +93,10 @@ pub struct TopicDescription {
     pub partitions: i32,
     /// Copies of each record that the cluster keeps; 0 when unknown.
     pub replication_factor: i32,
+    /// Whether we may fetch from it; true when the broker does not tell.
+    pub may_read: bool,
+    /// Whether we may produce to it; true when the broker does not tell.
+    pub may_write: bool,
     /// Whether the broker sets the timestamps.
     pub append_time: bool,
     /// Whether the newest record per key is all that is kept (`cleanup.policy` holds `compact`).
@@ -263,7 +267,8 @@ pub enum Ownership {
 pub struct Failure {
     /// As given to `append`.
     pub tag: u64,
-    /// [`Class::Rejected`] when the record (or one batched with it) is refused for good.
+    /// [`Class::Rejected`] when the record (or one batched with it) is refused for good, [`Class::Abort`] when it was
+    /// not acknowledged before an `abort` gave it up.
     pub error: Error,
 }
 

@@ -26,6 +26,8 @@ pub enum Stop {
     MissingTopic,
     /// The target refused a record, and `on_rejected` says to stop.
     Rejected,
+    /// The right to read the topic at the source or to write it in the target is missing.
+    Denied,
 }
 
 impl Stop {
@@ -39,6 +41,7 @@ impl Stop {
             Self::TooFewPartitions => "too_few_partitions",
             Self::MissingTopic => "missing_topic",
             Self::Rejected => "rejected",
+            Self::Denied => "denied",
         }
     }
 

@@ -1,5 +1,7 @@
 //! The hot path: batches in, verdicts, appends out. No allocation, no lock and no task switch per record.
 
+use std::collections::BTreeSet;
+
 use tracing::warn;
 
 use crate::broker::{Class, Error, Failure, Fetched, NewTopic, Slot};
@@ -265,22 +267,30 @@ impl Session<'_> {
         Ok(known)
     }
 
-    /// Finds the lanes that made a transaction fail, so that they alone are slowed down.
-    pub(super) fn blame(&mut self, failures: &[Failure]) {
+    /// Finds the lanes that made a transaction fail, so that they alone are slowed down. `late_of`: of so many lanes that
+    /// had written, those whose records were not acknowledged are at fault, unless it is all of them: that is the
+    /// cluster's trouble and no lane's.
+    pub(super) fn blame(&mut self, failures: &[Failure], late_of: Option<usize>) {
         let now = self.now();
+        let of = |failure: &Failure| (failure.tag >> TAG_OFFSET_BITS) as usize;
+        let is_late = |failure: &Failure| failure.error.class == Class::Abort;
+        let late: BTreeSet<usize> = failures.iter().filter(|failure| is_late(failure)).map(of).collect();
+        let blames_late = late_of.is_some_and(|writers| late.len() < writers);
         for slot in 0..self.lanes.len() {
-            let mine = failures.iter().filter(|failure| failure.tag >> TAG_OFFSET_BITS == slot as u64);
-            let (refused, others): (Vec<&Failure>, Vec<&Failure>) =
-                mine.partition(|failure| failure.error.class == Class::Rejected);
+            let mine: Vec<&Failure> = failures.iter().filter(|failure| of(failure) == slot).collect();
             let Some(lane) = self.lanes[slot].as_mut() else { continue };
+            let refused: Vec<&&Failure> =
+                mine.iter().filter(|failure| failure.error.class == Class::Rejected).collect();
             let offsets = refused.iter().map(|failure| (failure.tag & TAG_OFFSET_MASK) as i64);
             if let (Some(first), Some(last)) = (offsets.clone().min(), offsets.max()) {
                 if lane.stream.refusal(first).is_some() {
                     lane.dead_letter_refusals += 1;
                 }
                 lane.stream.refuse(first, last, refused.len() as u64, refused[0].error.reason.clone());
-            } else if let Some(failure) = others.iter().find(|failure| failure.error.class != Class::Abort) {
+            } else if let Some(failure) = mine.iter().find(|failure| !is_late(failure)) {
                 lane.retry(format!("{}: {}", failure.error.class.label(), failure.error), now);
+            } else if blames_late && late.contains(&slot) {
+                lane.retry("retry: the target does not acknowledge its records".to_owned(), now);
             }
         }
     }

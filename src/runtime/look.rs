@@ -136,16 +136,34 @@ impl Session<'_> {
     }
 
     /// Why a whole topic stands still.
-    fn blocked(&self, route: &Route, source: &Snapshot, target: &Snapshot) -> Option<(Stop, String)> {
-        if self.runner.settings.creates_topics || source.trouble.is_some() || target.trouble.is_some() {
+    pub(super) fn blocked(&self, route: &Route, source: &Snapshot, target: &Snapshot) -> Option<(Stop, String)> {
+        let (read, written) = (&route.copy.source_topic, &route.copy.target_topic);
+        let denied = source.denied.get(read).or_else(|| target.denied.get(written));
+        if let Some(error) = denied {
+            return Some((Stop::Denied, error.to_string()));
+        }
+        let is_known = |side: &Snapshot| side.number > 0 && side.trouble.is_none();
+        if is_known(source) && source.topic(read).is_some_and(|topic| !topic.may_read) {
+            return Some((
+                Stop::Denied,
+                format!("{read} may not be read in {}; see `longshore acls`", route.copy.from),
+            ));
+        }
+        if !is_known(target) {
             return None;
         }
-        let over_there = source.topic(&route.copy.source_topic)?.partitions;
-        let over_here = target.topic(&route.copy.target_topic)?.partitions;
-        (over_there > over_here).then(|| {
+        let Some(here) = target.topic(written) else {
+            return Some((Stop::MissingTopic, format!("{written} does not exist in {}", route.copy.to)));
+        };
+        if !here.may_write {
+            let detail = format!("{written} may not be written in {}; see `longshore acls`", route.copy.to);
+            return Some((Stop::Denied, detail));
+        }
+        let there = source.topic(read).filter(|_| is_known(source))?.partitions;
+        (there > here.partitions && !self.runner.settings.creates_topics).then(|| {
             let detail = format!(
-                "{} has {over_there} partitions in {}, {} has {over_here} in {}; grow it, or set create_topics",
-                route.copy.source_topic, route.copy.from, route.copy.target_topic, route.copy.to
+                "{read} has {there} partitions in {}, {written} has {} in {}; grow it, or set create_topics",
+                route.copy.from, here.partitions, route.copy.to
             );
             (Stop::TooFewPartitions, detail)
         })
@@ -218,12 +236,9 @@ impl Session<'_> {
         if let Some((stop, detail)) = self.blocked(route, source, target) {
             return ("stopped", Some(format!("{stop}: {detail}")));
         }
-        let sides =
-            [(source, &route.copy.source_topic, &route.copy.from), (target, &route.copy.target_topic, &route.copy.to)];
-        for (side, topic, region) in sides {
-            if side.number > 0 && side.trouble.is_none() && side.topic(topic).is_none() {
-                return ("stopped", Some(format!("{}: {topic} does not exist in {region}", Stop::MissingTopic)));
-            }
+        let read = &route.copy.source_topic;
+        if source.number > 0 && source.trouble.is_none() && source.topic(read).is_none() {
+            return ("stopped", Some(format!("{}: {read} does not exist in {}", Stop::MissingTopic, route.copy.from)));
         }
         let is_starting = owned.is_empty() && !self.ever_owned && now < self.started_at + STARTING_MAX;
         (if is_starting { "starting" } else { "running" }, None)

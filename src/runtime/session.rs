@@ -265,6 +265,7 @@ impl<'a> Session<'a> {
         if matches!(error.class, Class::Fenced | Class::Fatal | Class::Denied) && self.sink.in_flight() == 0 {
             return Err(error);
         }
+        let writers = self.lanes.iter().flatten().filter(|lane| lane.stream.open.copied > 0).count();
         let mut failures = self.sink.failures();
         self.sink.abort(ABORT_TIMEOUT)?;
         failures.extend(self.sink.failures());
@@ -280,10 +281,10 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        if failures.is_empty() {
+        if !failures.iter().any(|failure| failure.error.class == Class::Rejected) {
             self.runner.stop.wait(self.aborts.failed());
         }
-        self.blame(&failures);
+        self.blame(&failures, (error.class == Class::Retry).then_some(writers));
         Ok(Went::Back)
     }
 
@@ -427,8 +428,14 @@ impl<'a> Session<'a> {
                     lane.stream.begin(next, note, committed);
                     lane.at_end = false;
                     debug!(source = %lane.source, next, gap, "stream begins");
-                    let from = lane.source.clone();
-                    if self.is_paused(slot) {
+                    let (from, route) = (lane.source.clone(), &self.runner.routes[lane.route]);
+                    let world = &self.runner.world;
+                    let blocked = self.blocked(route, &world.source_watch.latest(), &world.target_watch.latest());
+                    if let Some((stop, detail)) = blocked {
+                        if let Some(lane) = &mut self.lanes[slot] {
+                            lane.stop(stop, detail, now);
+                        }
+                    } else if self.is_paused(slot) {
                         self.set_phase(slot, Phase::Paused);
                     } else {
                         self.source.start(slot, &from, next)?;

@@ -100,6 +100,8 @@ mod tests {
 
     fn look(topics: &[(&str, Option<i32>)]) -> Arc<Snapshot> {
         let described = |partitions: i32| TopicDescription {
+            may_read: true,
+            may_write: true,
             id: "id".to_owned(),
             partitions,
             replication_factor: 1,

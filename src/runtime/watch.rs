@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::broker::{Bounds, Error, SharedCluster, TopicDescription};
+use crate::broker::{Bounds, Class, Error, SharedCluster, TopicDescription};
 use crate::clock::SharedClock;
 use crate::model::names::{TopicName, TopicPartition};
 use crate::runtime::stop::Stop;
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub topics: HashMap<TopicName, Option<TopicDescription>>,
     /// What can be read of their partitions; absent where it could not be found out.
     pub bounds: HashMap<TopicPartition, Bounds>,
+    /// Topics that may not be looked at, and why.
+    pub denied: HashMap<TopicName, Error>,
     /// Why this look failed, with what the last good one saw above.
     pub trouble: Option<Error>,
 }
@@ -88,7 +90,7 @@ fn current(latest: &Mutex<Arc<Snapshot>>) -> Arc<Snapshot> {
 
 fn look(cluster: &SharedCluster, topics: &[TopicName], last: &Snapshot, now: Duration) -> Snapshot {
     match try_look(cluster, topics) {
-        Ok((topics, bounds)) => Snapshot { number: last.number + 1, taken_at: now, topics, bounds, trouble: None },
+        Ok(seen) => Snapshot { number: last.number + 1, taken_at: now, ..seen },
         Err(error) => {
             // The driver's connections often know more than the call that timed out: wrong password, no such host.
             let trouble = cluster.trouble().unwrap_or(error);
@@ -97,17 +99,33 @@ fn look(cluster: &SharedCluster, topics: &[TopicName], last: &Snapshot, now: Dur
     }
 }
 
-type Looked = (HashMap<TopicName, Option<TopicDescription>>, HashMap<TopicPartition, Bounds>);
-
-fn try_look(cluster: &SharedCluster, topics: &[TopicName]) -> Result<Looked, Error> {
-    let described = cluster.describe(topics)?;
-    let partitions: Vec<TopicPartition> = topics
+fn try_look(cluster: &SharedCluster, topics: &[TopicName]) -> Result<Snapshot, Error> {
+    let mut seen = Snapshot::default();
+    match cluster.describe(topics) {
+        Ok(described) => seen.topics = topics.iter().cloned().zip(described).collect(),
+        // One topic that may not be looked at must not hide the others.
+        Err(error) if error.class == Class::Denied && topics.len() > 1 => {
+            for topic in topics {
+                match cluster.describe(std::slice::from_ref(topic)) {
+                    Ok(mut described) => drop(seen.topics.insert(topic.clone(), described.swap_remove(0))),
+                    Err(error) if error.class == Class::Denied => drop(seen.denied.insert(topic.clone(), error)),
+                    Err(error) => return Err(error),
+                }
+            }
+            if seen.topics.is_empty() {
+                return Err(error);
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    let partitions: Vec<TopicPartition> = seen
+        .topics
         .iter()
-        .zip(&described)
         .filter_map(|(topic, description)| Some((topic, description.as_ref()?.partitions)))
         .flat_map(|(topic, count)| (0..count).map(|partition| TopicPartition::new(topic, partition)))
         .collect();
     let bounds = if partitions.is_empty() { Vec::new() } else { cluster.bounds(&partitions)? };
     let known = partitions.into_iter().zip(bounds).filter_map(|(partition, bounds)| Some((partition, bounds.ok()?)));
-    Ok((topics.iter().cloned().zip(described).collect(), known.collect()))
+    seen.bounds = known.collect();
+    Ok(seen)
 }

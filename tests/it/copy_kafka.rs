@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::harness::bridge::{Bridge, Setup};
 use crate::harness::clusters::{self, Clusters, KafkaCluster};
 use crate::harness::plain::{self, Out, Read};
-use crate::harness::unique;
+use crate::harness::{eventually, unique};
 
 const PARTITIONS: i32 = 4;
 pub const READY: Duration = Duration::from_secs(60);
@@ -130,4 +130,41 @@ fn three_clusters_end_with_a_hundred_thousand_records_of_each_exactly_once() {
     for (name, _) in regions.iter() {
         assert_exactly_once(name, &topic, found.remove(name).expect("read"), &produced);
     }
+}
+
+#[test]
+fn a_topic_that_is_gone_in_the_target_holds_no_other_up() {
+    let Some(shared) = clusters::shared() else { return };
+    let regions = Regions::new(shared, &["hz", "sh"]);
+    let (whole, broken) = (unique("whole"), unique("broken"));
+    regions.create_topic(&whole);
+    regions.create_topic(&broken);
+    for (_, bootstrap) in regions.iter() {
+        if plain::partitions_of(bootstrap, "__longshore_control") == 0 {
+            plain::create_topic(bootstrap, "__longshore_control", 1, &[("cleanup.policy", "compact")]);
+        }
+    }
+    let setup = regions.setup(&whole, "create_topics: false");
+    setup.topic_for_all(&broken, PARTITIONS);
+    let (name, here) = (regions.names[1].clone(), regions.clusters[1].bootstrap.clone());
+    let there = regions.clusters[0].bootstrap.clone();
+    let mut bridge = setup.bridge(&name, &name);
+    bridge.wait_ready(READY);
+    let records = plain::shapes(2_000, PARTITIONS);
+    let (first, rest) = records.split_at(1_000);
+    plain::produce(&there, &whole, first);
+    plain::produce(&there, &broken, first);
+    plain::read_at_least(&here, &broken, first.len(), COPIED);
+    plain::delete_topic(&here, &broken);
+    plain::produce(&there, &broken, rest);
+    plain::produce(&there, &whole, rest);
+    plain::assert_same_bodies(&whole, &records, &plain::read_at_least(&here, &whole, records.len(), COPIED));
+    let reasons = eventually(READY, "the state names the topic", || {
+        let reasons = bridge.status()?["regions"][&name]["reasons"].to_string();
+        reasons.contains(&format!("topic {broken}: stopped: missing_topic")).then_some(reasons)
+    });
+    assert!(!reasons.contains(&whole), "{reasons}");
+    plain::create_topic(&here, &broken, PARTITIONS, &[("retention.ms", "-1")]);
+    bridge.wait_ready(COPIED);
+    plain::assert_same_bodies(&broken, &records, &plain::read_at_least(&here, &broken, records.len(), COPIED));
 }

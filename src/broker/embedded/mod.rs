@@ -123,6 +123,8 @@ impl Cluster for Embedded {
 
     fn describe(&self, topics: &[TopicName]) -> Result<Vec<Option<TopicDescription>>, Error> {
         let describe = |topic: log::Topic| TopicDescription {
+            may_read: true,
+            may_write: true,
             partitions: topic.partitions(),
             replication_factor: 1,
             append_time: topic.append_time(),

@@ -300,6 +300,8 @@ fn description(shape: &TopicShape, config: &TopicConfig) -> TopicDescription {
         id: shape.id.clone(),
         partitions: shape.partitions,
         replication_factor: shape.replication_factor,
+        may_read: shape.rights.is_none_or(|rights| rights.read),
+        may_write: shape.rights.is_none_or(|rights| rights.write),
         append_time,
         compacted,
         record_bytes_max,

@@ -141,14 +141,16 @@ impl KafkaSink {
     fn serve(&mut self, timeout: Duration) {
         self.producer.poll(timeout);
         for report in self.producer.inbox().reports() {
-            // Records that we gave up ourselves were not refused by anyone.
-            if let Err(failed) = report.outcome
-                && !matches!(failed.code, Code::PurgeQueue | Code::PurgeInflight)
-            {
-                self.refused = true;
-                let error = errors::error("append", &failed);
-                self.failures.push(Failure { tag: report.tag, error });
-            }
+            let Err(failed) = report.outcome else { continue };
+            // Records that we gave up ourselves were not refused by anyone; the flow learns which had to wait in vain.
+            let is_given_up = matches!(failed.code, Code::PurgeQueue | Code::PurgeInflight);
+            self.refused |= !is_given_up;
+            let error = if is_given_up {
+                Error::new(Class::Abort, "append", "not acknowledged before the abort")
+            } else {
+                errors::error("append", &failed)
+            };
+            self.failures.push(Failure { tag: report.tag, error });
         }
     }
 

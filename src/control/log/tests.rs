@@ -96,6 +96,8 @@ impl Cluster for Shore {
     fn describe(&self, topics: &[TopicName]) -> Result<Vec<Option<TopicDescription>>, Error> {
         let world = self.0.reached()?;
         let one = world.log.as_ref().map(|_| TopicDescription {
+            may_read: true,
+            may_write: true,
             id: world.created.to_string(),
             partitions: 1,
             replication_factor: 1,

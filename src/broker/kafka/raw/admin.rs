@@ -36,6 +36,17 @@ pub struct TopicShape {
     pub partitions: i32,
     /// Replicas of the first partition.
     pub replication_factor: i32,
+    /// What we may do with it; `None` when the broker does not tell.
+    pub rights: Option<Rights>,
+}
+
+/// What we may do with a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Rights {
+    /// Fetch from it.
+    pub read: bool,
+    /// Produce to it.
+    pub write: bool,
 }
 
 /// A setting of a topic.
@@ -145,6 +156,8 @@ impl Client {
             let topics = ffi::rd_kafka_TopicCollection_of_topic_names(pointers_in.as_mut_ptr(), pointers_in.len());
             let answer =
                 self.ask(ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout, |options, queue| {
+                    let error = ffi::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+                    debug_assert!(error.is_null(), "the option belongs to this request");
                     ffi::rd_kafka_DescribeTopics(self.rk(), topics, options, queue);
                 });
             ffi::rd_kafka_TopicCollection_destroy(topics);
@@ -294,7 +307,17 @@ unsafe fn shape(topic: *const ffi::rd_kafka_TopicDescription_t) -> Result<TopicS
             ffi::rd_kafka_TopicPartitionInfo_replicas(first, &raw mut replicas);
         }
         let id = ffi::rd_kafka_TopicDescription_topic_id(topic);
+        let mut allowed = 0;
+        let operations = ffi::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut allowed);
+        let rights = (!operations.is_null() && allowed > 0).then(|| {
+            let operations = std::slice::from_raw_parts(operations, allowed);
+            Rights {
+                read: operations.contains(&ffi::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ),
+                write: operations.contains(&ffi::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE),
+            }
+        });
         Ok(TopicShape {
+            rights,
             id: if id.is_null() { String::new() } else { text(ffi::rd_kafka_Uuid_base64str(id)) },
             partitions: i32::try_from(count).unwrap_or(i32::MAX),
             replication_factor: i32::try_from(replicas).unwrap_or(0),
