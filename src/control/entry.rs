@@ -203,6 +203,8 @@ pub struct TopicMet {
 pub struct StreamCopied {
     /// The source offset where copying began.
     pub start_offset: i64,
+    /// Where the target's log ended then: copies stand from here on.
+    pub target_end: i64,
     /// The incarnation that was read then.
     pub incarnation: u32,
     /// When.

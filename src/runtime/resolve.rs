@@ -17,7 +17,7 @@ use crate::model::names::{RegionName, TopicName, TopicPartition};
 use crate::model::provenance::{self, Origin, StreamOffset};
 use crate::policy::subscription::StartFrom;
 use crate::runtime::route::Route;
-use crate::runtime::scan::{self, Found};
+use crate::runtime::scan;
 use crate::runtime::stop::Stop;
 
 /// How far back the newest copy is searched for a stream of which nothing at all is known.
@@ -212,8 +212,9 @@ impl Resolver {
     fn recover(&self, question: &Question, route: &Route, log: &Log, partitions_met: i32) -> Result<Recovered, Error> {
         let key = entry::stream_key(&self.from, &self.to, &log.source.topic, question.partition);
         let copied = self.control.read::<StreamCopied>(&key);
-        let limit = if copied.is_some() { i64::MAX } else { UNKNOWN_STREAM_SEARCH_OFFSETS_MAX };
         let target = route.target(question.partition);
+        let here = self.target.bounds(std::slice::from_ref(&target))?.swap_remove(0)?;
+        let limit = copied.as_ref().map_or(UNKNOWN_STREAM_SEARCH_OFFSETS_MAX, |copied| here.end - copied.target_end);
         let newest = scan::newest(&self.target, &target, limit, &self.stop, |record| {
             let origin = Origin::parse(record.headers.last(provenance::ORIGIN)??)?;
             let is_ours = route.carries(&origin.region)
@@ -223,19 +224,23 @@ impl Resolver {
         })?;
         let note = Note { incarnation: log.incarnation, ..Note::first(route.others.len()) };
         match (newest, copied) {
-            (Found::Newest((region, at)), _) => self.behind(route, log, &region, at, note),
-            (Found::Nowhere { .. } | Found::NotWithinLimit, None) => {
+            (Some((region, at)), _) => self.behind(route, log, &region, at, note),
+            (None, None) => {
                 let next = self.first(log, question.partition >= partitions_met)?;
-                let started =
-                    StreamCopied { start_offset: next, incarnation: log.incarnation, at_ms: self.clock.now_ms() };
+                let started = StreamCopied {
+                    start_offset: next,
+                    target_end: here.end,
+                    incarnation: log.incarnation,
+                    at_ms: self.clock.now_ms(),
+                };
                 self.control.write(&key, &started)?;
                 Ok(Recovered::At(next, note))
             }
-            // Nothing was ever copied, or nothing was ever written: the start that was recorded still is right.
-            (Found::Nowhere { complete }, Some(copied)) if complete || copied.start_offset == log.bounds.end => {
+            // Every copy would still stand in the target, or nothing was ever there to copy: the recorded start is right.
+            (None, Some(copied)) if here.start <= copied.target_end || copied.start_offset == log.bounds.end => {
                 Ok(Recovered::At(copied.start_offset, Note { incarnation: copied.incarnation, ..note }))
             }
-            (_, Some(_)) => Ok(Recovered::Lost(format!(
+            (None, Some(_)) => Ok(Recovered::Lost(format!(
                 "the group has no position for {target}, and no copy is left in it that would tell; see `longshore links seek`"
             ))),
         }
@@ -253,8 +258,8 @@ impl Resolver {
                 .then_some(record.offset)
         })?;
         Ok(match found {
-            Found::Newest(offset) => Recovered::At(offset + 1, note),
-            Found::Nowhere { .. } | Found::NotWithinLimit => Recovered::Lost(format!(
+            Some(offset) => Recovered::At(offset + 1, note),
+            None => Recovered::Lost(format!(
                 "the newest copy in {} is not in {} any more; see `longshore links seek`",
                 self.to, self.from
             )),

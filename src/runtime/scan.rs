@@ -13,20 +13,6 @@ const FETCH_TIMEOUT: Duration = Duration::from_millis(250);
 const EMPTY_FETCHES_MAX: u32 = 60;
 const BUFFER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What a search came to.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Found<T> {
-    /// The newest match.
-    Newest(T),
-    /// The whole log was read; it holds none. The log was complete from offset 0 or not.
-    Nowhere {
-        /// Whether retention or a deletion has never taken a record from it.
-        complete: bool,
-    },
-    /// The limit was reached first.
-    NotWithinLimit,
-}
-
 /// The newest record of `partition` for which `pick` gives something, among the last `offsets_max` offsets.
 /// Reads windows that double in size, so a match near the end costs little.
 pub fn newest<T>(
@@ -35,23 +21,20 @@ pub fn newest<T>(
     offsets_max: i64,
     stop: &Stop,
     pick: impl Fn(&RecordRef<'_>) -> Option<T>,
-) -> Result<Found<T>, Error> {
+) -> Result<Option<T>, Error> {
     let bounds = cluster.bounds(std::slice::from_ref(partition))?.swap_remove(0)?;
     let settings = SourceSettings { client_id: "longshore-recovery".to_owned(), buffer_bytes_max: BUFFER_BYTES_MAX };
     let mut source = cluster.source(&settings)?;
-    let floor = bounds.start.max(bounds.end - offsets_max);
+    let floor = bounds.start.max(bounds.end.saturating_sub(offsets_max));
     let (mut until, mut window) = (bounds.end, FIRST_WINDOW_OFFSETS);
     while until > floor {
         let from = floor.max(until - window);
         if let Some(found) = newest_in(source.as_mut(), partition, from, until, stop, &pick)? {
-            return Ok(Found::Newest(found));
+            return Ok(Some(found));
         }
         (until, window) = (from, window.saturating_mul(2));
     }
-    if floor > bounds.start {
-        return Ok(Found::NotWithinLimit);
-    }
-    Ok(Found::Nowhere { complete: bounds.start == 0 })
+    Ok(None)
 }
 
 fn newest_in<T>(

@@ -426,3 +426,44 @@ fn a_rate_limit_is_kept() {
     assert!(begun.elapsed() >= Duration::from_millis(1_500), "{:?}", begun.elapsed());
     assert!(bridge.stop());
 }
+
+#[test]
+fn a_start_that_was_recorded_stands_although_its_position_is_lost() {
+    let mut world = World::new(&["hz", "sh"]);
+    world.link.start_from = StartFrom::Latest;
+    for region in ["hz", "sh"] {
+        world.make_topic(region, "orders", 1, &[]);
+        world.produce(region, 0, numbered("old", 0..10));
+    }
+    // The target's log is not whole: that no copy is in it proves nothing by itself.
+    world.embedded("sh").trim(&TopicPartition::new(&"orders".into(), 0), 5).unwrap();
+    let bridge = world.bridge("sh", "i");
+    eventually("it runs", || ready(&bridge));
+    assert!(bridge.stop());
+    world.produce("hz", 0, numbered("new", 0..3));
+    world.embedded("sh").forget_positions(&"longshore-link-hz-sh".into()).unwrap();
+    let bridge = world.bridge("sh", "i");
+    eventually("what came since the start arrives", || world.count("sh") == 8);
+    assert!(bridge.stop());
+    assert_eq!(world.values("sh")[0][5..], numbered("new", 0..3));
+}
+
+#[test]
+fn a_position_that_nothing_tells_stops_the_stream_until_somebody_seeks() {
+    let world = World::new(&["hz", "sh"]);
+    world.make_topic("hz", "orders", 1, &[]);
+    world.produce("hz", 0, numbered("v", 0..10));
+    let bridge = world.bridge("sh", "i");
+    eventually("all arrive", || world.count("sh") == 10);
+    assert!(bridge.stop());
+    world.produce("sh", 0, numbered("local", 0..3));
+    world.embedded("sh").trim(&TopicPartition::new(&"orders".into(), 0), 10).unwrap();
+    world.produce("hz", 0, numbered("v", 10..12));
+    world.embedded("sh").forget_positions(&"longshore-link-hz-sh".into()).unwrap();
+    let bridge = world.bridge("sh", "i");
+    eventually("it says so", || reason(&bridge).contains("position_lost"));
+    let control = Arc::clone(&bridge.handle().controls()[&RegionName::new("sh")]);
+    orders::order(&control, &world.stream("hz", "sh", 0), OrderAction::Seek { offset: 10 }, "test", 0).unwrap();
+    eventually("it goes on where it was told", || world.count("sh") == 5);
+    assert!(bridge.stop());
+}
