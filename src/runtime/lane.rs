@@ -19,6 +19,8 @@ const RETRY_FLOOR: Duration = Duration::from_millis(250);
 const RETRY_CEILING: Duration = Duration::from_secs(30);
 /// How often a stream that stands still until somebody acts looks whether somebody has.
 const STOPPED_LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often a record is offered again to a target that refused it: each time costs the link a transaction.
+const REFUSED_LOOK_EVERY: Duration = Duration::from_secs(20);
 
 /// One partition of a link while this instance owns it.
 pub struct Lane {
@@ -119,8 +121,9 @@ impl Lane {
 
     /// Stands still until somebody acts.
     pub fn stop(&mut self, stop: Stop, detail: String, now: Duration) {
+        let look = if stop == Stop::Rejected { REFUSED_LOOK_EVERY } else { STOPPED_LOOK_EVERY };
         self.stream.phase = Phase::Stopped { stop, detail };
-        self.wait = Wait::Until(now + STOPPED_LOOK_EVERY);
+        self.wait = Wait::Until(now + look);
         self.token += 1;
     }
 

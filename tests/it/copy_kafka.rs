@@ -168,3 +168,108 @@ fn a_topic_that_is_gone_in_the_target_holds_no_other_up() {
     bridge.wait_ready(COPIED);
     plain::assert_same_bodies(&broken, &records, &plain::read_at_least(&here, &broken, records.len(), COPIED));
 }
+
+/// A bridge of one region that copies a topic from another.
+struct OneWay {
+    _setup: Setup,
+    bridge: Bridge,
+    /// The region's name.
+    name: String,
+    /// The group that keeps the positions.
+    group: String,
+    /// Bootstrap address of the source.
+    there: String,
+    /// Bootstrap address of the target.
+    here: String,
+}
+
+impl OneWay {
+    fn start(shared: &'static Clusters, topic: &str, target: &[(&str, &str)], tail: &str) -> Self {
+        let regions = Regions::new(shared, &["hz", "sh"]);
+        let (there, here) = (regions.clusters[0].bootstrap.clone(), regions.clusters[1].bootstrap.clone());
+        plain::create_topic(&there, topic, PARTITIONS, &[("retention.ms", "-1")]);
+        plain::create_topic(&here, topic, PARTITIONS, &[&[("retention.ms", "-1")], target].concat());
+        let setup = regions.setup(topic, tail);
+        let (from, name) = (&regions.names[0], regions.names[1].clone());
+        let mut bridge = setup.bridge(&name, &name);
+        bridge.wait_ready(READY);
+        Self { _setup: setup, bridge, group: format!("longshore-link-{from}-{name}"), name, there, here }
+    }
+
+    fn reasons(&self) -> Option<String> {
+        Some(self.bridge.status()?["regions"][&self.name]["reasons"].to_string())
+    }
+
+    fn stop(&mut self) {
+        assert_eq!(self.bridge.sigterm(Duration::from_secs(30)), Some(0), "{}", self.bridge.log());
+    }
+
+    fn wait_copied(&self) {
+        self.bridge.wait_metric("longshore_link_lag_records", &[], COPIED, |lag| lag == 0.0);
+    }
+}
+
+#[test]
+fn records_that_the_target_refuses_are_put_aside_and_the_others_arrive_once() {
+    let Some(shared) = clusters::shared() else { return };
+    let topic = unique("refused");
+    // One refusal for size, which concerns one record, and one for time, which a whole batch is refused for.
+    let strict = [("max.message.bytes", "3000"), ("message.timestamp.before.max.ms", "315360000000")];
+    let mut way = OneWay::start(shared, &topic, &strict, "");
+    let mut records: Vec<Out> = (0..3_000).map(numbered("hz")).collect();
+    for index in [700, 701, 2_222] {
+        records[index].timestamp_ms = Some(1);
+    }
+    for index in [5, 1_500, 2_999] {
+        records[index].value = Some(vec![b'x'; 20_000]);
+    }
+    plain::produce(&way.there, &topic, &records);
+    let is_good = |out: &Out| out.timestamp_ms != Some(1) && out.value.as_ref().is_none_or(|value| value.len() < 3_000);
+    let good: Vec<Out> = records.iter().filter(|out| is_good(out)).cloned().collect();
+    plain::assert_same_bodies(&topic, &good, &plain::read_at_least(&way.here, &topic, good.len(), COPIED));
+    let dead = plain::read_at_least(&way.here, &format!("{topic}__dead-letter"), 6, COPIED);
+    assert_eq!(dead.len(), 6);
+    assert!(dead.iter().all(|read| read.header("ls_origin").is_some() && read.header("ls_reason").is_some()));
+    assert_eq!(dead.iter().filter(|read| read.value.as_ref().is_some_and(|value| value.len() == 20_000)).count(), 3);
+    way.stop();
+}
+
+#[test]
+fn on_rejected_stop_goes_on_once_the_target_takes_the_record() {
+    let Some(shared) = clusters::shared() else { return };
+    let topic = unique("waits");
+    let strict = [("max.message.bytes", "3000")];
+    let way = OneWay::start(shared, &topic, &strict, "links: {on_rejected: stop}");
+    let mut records: Vec<Out> = (0..400).map(numbered("hz")).collect();
+    records[100].value = Some(vec![b'x'; 20_000]);
+    plain::produce(&way.there, &topic, &records);
+    eventually(COPIED, "the state says so", || way.reasons()?.contains("rejected: the target refuses").then_some(()));
+    eventually(COPIED, "the other partitions are whole", || {
+        (plain::read_all(&way.here, &topic).len() == 325).then_some(())
+    });
+    plain::alter_topic(&way.here, &topic, &[("max.message.bytes", "1000000")]);
+    plain::assert_same_bodies(&topic, &records, &plain::read_at_least(&way.here, &topic, records.len(), COPIED));
+}
+
+#[test]
+fn aborted_records_are_never_copied_and_positions_that_a_group_lost_are_recovered() {
+    let Some(shared) = clusters::shared() else { return };
+    let topic = unique("lost");
+    let mut way = OneWay::start(shared, &topic, &[], "");
+    let records: Vec<Out> = (0..900).map(numbered("hz")).collect();
+    let name = |part: usize| &records[part * 300..(part + 1) * 300];
+    plain::produce_in_transaction(&way.there, &topic, name(0), true);
+    plain::produce_in_transaction(&way.there, &topic, &(0..50).map(numbered("aborted")).collect::<Vec<_>>(), false);
+    plain::produce(&way.there, &topic, name(1));
+    plain::read_at_least(&way.here, &topic, 600, COPIED);
+    way.wait_copied();
+    way.stop();
+    plain::produce(&way.here, &topic, &(0..200).map(numbered("local")).collect::<Vec<_>>());
+    plain::delete_group(&way.here, &way.group);
+    plain::produce(&way.there, &topic, name(2));
+    way.bridge.restart();
+    let found = plain::read_at_least(&way.here, &topic, 1_100, COPIED);
+    way.wait_copied();
+    let copies: Vec<Read> = found.into_iter().filter(|read| read.header("ls_origin").is_some()).collect();
+    plain::assert_same_bodies(&topic, &records, &copies);
+}

@@ -141,6 +141,15 @@ pub fn alter_topic(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
     results.into_iter().for_each(|it| drop(it.expect("alter topic")));
 }
 
+/// Deletes a consumer group with its positions, once its members have left.
+#[track_caller]
+pub fn delete_group(bootstrap: &str, group: &str) {
+    super::eventually(Duration::from_secs(30), "the group can be deleted", || {
+        let outcome = block_on(admin(bootstrap).delete_groups(&[group], &admin_options())).ok()?;
+        outcome.into_iter().all(|it| it.is_ok()).then_some(())
+    });
+}
+
 /// Deletes the records of a partition below `offset`, as retention would.
 #[track_caller]
 pub fn delete_records(bootstrap: &str, topic: &str, partition: i32, offset: i64) {
