@@ -20,4 +20,5 @@ mod orders;
 mod tidy;
 mod copy_embedded;
 mod copy_kafka;
+mod edges_kafka;
 mod chaos;

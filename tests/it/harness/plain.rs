@@ -113,6 +113,19 @@ pub fn create_topic_everywhere(bootstraps: &[&str], topic: &str, partitions: i32
     bootstraps.iter().for_each(|it| create_topic(it, topic, partitions, &[]));
 }
 
+/// Creates a topic that other tests may create at the same time.
+#[track_caller]
+pub fn ensure_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (key, value) in settings {
+        new = new.set(key, value);
+    }
+    for result in block_on(admin(bootstrap).create_topics([&new], &admin_options())).expect("create topic") {
+        assert!(matches!(result, Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))), "{result:?}");
+    }
+    wait_for_partitions(bootstrap, topic, partitions);
+}
+
 /// Deletes a topic and waits until it is gone.
 #[track_caller]
 pub fn delete_topic(bootstrap: &str, topic: &str) {
