@@ -112,7 +112,7 @@ impl Session<'_> {
             lane.count_fetched(records);
         }
         for (budget, unit) in &mut self.budgets {
-            budget.spend(if *unit == Unit::Records { records } else { bytes });
+            budget.spend(records, if *unit == Unit::Records { records } else { bytes });
         }
     }
 

@@ -4,6 +4,7 @@
 //! incarnation; the newest copy in the target; for a stream never copied before, `start_from`. A stream that was copied
 //! before never falls back to `start_from`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -15,6 +16,7 @@ use crate::machine::flow;
 use crate::machine::note::Note;
 use crate::model::names::{RegionName, TopicName, TopicPartition};
 use crate::model::provenance::{self, Origin, StreamOffset};
+use crate::model::record::TimestampKind;
 use crate::policy::subscription::StartFrom;
 use crate::runtime::route::Route;
 use crate::runtime::scan;
@@ -215,12 +217,13 @@ impl Resolver {
         let target = route.target(question.partition);
         let here = self.target.bounds(std::slice::from_ref(&target))?.swap_remove(0)?;
         let limit = copied.as_ref().map_or(UNKNOWN_STREAM_SEARCH_OFFSETS_MAX, |copied| here.end - copied.target_end);
-        let newest = scan::newest(&self.target, &target, limit, &self.stop, |record| {
+        let newest = scan::newest(&self.target, &target, limit, &self.stop, |newest: &mut Newest, record| {
             let origin = Origin::parse(record.headers.last(provenance::ORIGIN)??)?;
             let is_ours = route.carries(&origin.region)
                 && origin.topic == route.copy.topic.as_str()
-                && origin.partition == question.partition;
-            is_ours.then(|| (origin.region.into_owned(), origin.at))
+                && origin.partition == question.partition
+                && (record.timestamp_kind == TimestampKind::AppendTime || origin.timestamp_ms == record.timestamp_ms);
+            (is_ours && newest.rises(&origin)).then(|| (origin.region.into_owned(), origin.at))
         })?;
         let note = Note { incarnation: log.incarnation, ..Note::first(route.others.len()) };
         match (newest, copied) {
@@ -252,7 +255,7 @@ impl Resolver {
             let next = (at.offset + 1).min(if at.incarnation == log.incarnation { log.bounds.end } else { i64::MAX });
             return Ok(Recovered::At(next, Note { incarnation: at.incarnation, ..note }));
         }
-        let found = scan::newest(&self.source, &log.source, i64::MAX, &self.stop, |record| {
+        let found = scan::newest(&self.source, &log.source, i64::MAX, &self.stop, |(): &mut (), record| {
             let origin = Origin::parse(record.headers.last(provenance::ORIGIN)??)?;
             (origin.region == region && origin.topic == route.copy.topic.as_str() && origin.at == at)
                 .then_some(record.offset)
@@ -272,6 +275,27 @@ impl Resolver {
             StartFrom::Latest => Ok(log.bounds.end),
             StartFrom::Time(at_ms) => self.source.offsets_at(std::slice::from_ref(&log.source), at_ms)?.swap_remove(0),
             StartFrom::Earliest | StartFrom::Committed => Ok(log.bounds.start),
+        }
+    }
+}
+
+/// The newest copies in what was searched so far. One that does not rise above them was published anew by an
+/// application, headers and all (semantics §3): a position taken from it would repeat what came behind.
+#[derive(Default)]
+struct Newest(BTreeMap<String, StreamOffset>);
+
+impl Newest {
+    fn rises(&mut self, origin: &Origin<'_>) -> bool {
+        match self.0.get_mut(origin.region.as_ref()) {
+            Some(newest) if origin.at <= *newest => false,
+            Some(newest) => {
+                *newest = origin.at;
+                true
+            }
+            None => {
+                self.0.insert(origin.region.to_string(), origin.at);
+                true
+            }
         }
     }
 }

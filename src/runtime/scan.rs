@@ -14,13 +14,14 @@ const EMPTY_FETCHES_MAX: u32 = 60;
 const BUFFER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The newest record of `partition` for which `pick` gives something, among the last `offsets_max` offsets.
-/// Reads windows that double in size, so a match near the end costs little.
-pub fn newest<T>(
+/// Reads windows that double in size, so a match near the end costs little. `pick` is handed the records of a window in
+/// their order and may remember something of them; it begins each window with nothing.
+pub fn newest<T, M: Default>(
     cluster: &SharedCluster,
     partition: &TopicPartition,
     offsets_max: i64,
     stop: &Stop,
-    pick: impl Fn(&RecordRef<'_>) -> Option<T>,
+    pick: impl Fn(&mut M, &RecordRef<'_>) -> Option<T>,
 ) -> Result<Option<T>, Error> {
     let bounds = cluster.bounds(std::slice::from_ref(partition))?.swap_remove(0)?;
     let settings = SourceSettings { client_id: "longshore-recovery".to_owned(), buffer_bytes_max: BUFFER_BYTES_MAX };
@@ -37,14 +38,15 @@ pub fn newest<T>(
     Ok(None)
 }
 
-fn newest_in<T>(
+fn newest_in<T, M: Default>(
     source: &mut dyn Source,
     partition: &TopicPartition,
     from: i64,
     until: i64,
     stop: &Stop,
-    pick: &impl Fn(&RecordRef<'_>) -> Option<T>,
+    pick: &impl Fn(&mut M, &RecordRef<'_>) -> Option<T>,
 ) -> Result<Option<T>, Error> {
+    let mut memory = M::default();
     source.start(0, partition, from)?;
     let (mut newest, mut empty, mut events) = (None, 0, Vec::new());
     loop {
@@ -64,7 +66,7 @@ fn newest_in<T>(
                         if record.offset >= until {
                             return Ok(newest);
                         }
-                        newest = pick(&record).or(newest);
+                        newest = pick(&mut memory, &record).or(newest);
                         if record.offset + 1 >= until {
                             return Ok(newest);
                         }

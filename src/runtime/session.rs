@@ -106,14 +106,14 @@ impl<'a> Session<'a> {
         answers: Receiver<Answer>,
     ) -> Self {
         let now = runner.world.clock.monotonic();
-        let limits =
-            [(runner.settings.records_per_second, Unit::Records), (runner.settings.bytes_per_second, Unit::Bytes)];
+        let records = runner.settings.records_per_second.map(|rate| (Budget::new(rate, now), Unit::Records));
+        let bytes = runner.settings.bytes_per_second.map(|rate| (Budget::of_unknown_cost(rate, now), Unit::Bytes));
         Self {
             runner,
             source,
             sink,
             lanes: Vec::new(),
-            budgets: limits.into_iter().filter_map(|(rate, unit)| Some((Budget::new(rate?, now), unit))).collect(),
+            budgets: records.into_iter().chain(bytes).collect(),
             open: Open::default(),
             control_version: u64::MAX,
             looks: (0, 0),
@@ -179,14 +179,12 @@ impl<'a> Session<'a> {
     fn fetch(&mut self, now: Duration, events: &mut Vec<Fetched>) -> Result<(), Error> {
         let mut records_max = FETCH_RECORDS_MAX;
         let mut timeout = self.patience(now);
-        for (budget, unit) in &mut self.budgets {
-            let available = budget.available(now);
-            if available == 0 {
+        for (budget, _) in &mut self.budgets {
+            let affordable = budget.records(now);
+            if affordable == 0 {
                 timeout = budget.wait();
-                records_max = 0;
-            } else if *unit == Unit::Records {
-                records_max = records_max.min(usize::try_from(available).unwrap_or(usize::MAX));
             }
+            records_max = records_max.min(usize::try_from(affordable).unwrap_or(usize::MAX));
         }
         if records_max > 0 {
             return self.source.fetch(records_max, timeout, events);
