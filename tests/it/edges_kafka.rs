@@ -3,6 +3,10 @@
 //!
 //! The same promises are checked on embedded clusters in `copy_embedded.rs`; here real brokers may disagree.
 
+mod limits;
 mod lost;
 mod partitions;
+mod republished;
+mod shapes;
+mod topologies;
 mod way;

@@ -161,3 +161,8 @@ pub fn numbered(writer: &str, partition: i32, numbers: std::ops::Range<i64>) -> 
         })
         .collect()
 }
+
+/// Those that carry a provenance.
+pub fn copies(records: Vec<Read>) -> Vec<Read> {
+    records.into_iter().filter(|read| read.header("ls_origin").is_some()).collect()
+}
