@@ -17,6 +17,7 @@ use crate::machine::note::Note;
 use crate::model::names::{RegionName, TopicName, TopicPartition};
 use crate::model::provenance::{self, Origin, StreamOffset};
 use crate::model::record::TimestampKind;
+use crate::policy::decide::{self, Provenance, Seen};
 use crate::policy::subscription::StartFrom;
 use crate::runtime::route::Route;
 use crate::runtime::scan;
@@ -24,6 +25,9 @@ use crate::runtime::stop::Stop;
 
 /// How far back the newest copy is searched for a stream of which nothing at all is known.
 const UNKNOWN_STREAM_SEARCH_OFFSETS_MAX: i64 = 1_000_000;
+/// How far before a position that was not reached by reading the source is looked at for the newest copies in it. An
+/// application that passes on copies older than that, headers, time and all, is taken for a link.
+const SEEN_BEFORE_OFFSETS_MAX: i64 = 10_000;
 
 /// What is asked of a stream.
 pub struct Question {
@@ -140,24 +144,35 @@ impl Resolver {
         let log = Log { source, incarnation, bounds, topic_id: topic.id };
         let order = self.order(question, route);
         if let Some(Order { id, action: OrderAction::Seek { offset }, .. }) = &order {
-            let note = self.note_of(question, route, &log, Some(id.clone()));
-            return Ok(log.begin((*offset).clamp(log.bounds.start, log.bounds.end), note, 0));
+            let next = (*offset).clamp(log.bounds.start, log.bounds.end);
+            let seen = self.seen_before(route, &log, next)?;
+            return Ok(log.begin(next, Note { incarnation: log.incarnation, order: Some(id.clone()), seen }, 0));
         }
         let position = match question.position.clone() {
             Some(position) => position,
             None => match self.recover(question, route, &log, met.partitions_at_start)? {
-                Recovered::At(next, note) => (next, note),
+                Recovered::At(next, note) => {
+                    let seen = self.seen_before(route, &log, next.min(log.bounds.end))?;
+                    (next, Note { seen, ..note })
+                }
                 Recovered::Lost(detail) => {
                     return Ok(Outcome::Stopped { stop: flow::Stop::PositionLost, detail });
                 }
             },
         };
         let (next, note) = position;
-        Ok(self.check(&log, next, note, order))
+        self.check(route, &log, next, note, order)
     }
 
     /// Holds a position against the log as it is now.
-    fn check(&self, log: &Log, next: i64, mut note: Note, order: Option<Order>) -> Outcome {
+    fn check(
+        &self,
+        route: &Route,
+        log: &Log,
+        next: i64,
+        mut note: Note,
+        order: Option<Order>,
+    ) -> Result<Outcome, Error> {
         let Bounds { start, end } = log.bounds;
         let goes_on = self.skips_gaps || order.is_some();
         let (stop, detail, resume, gap) = if note.incarnation != log.incarnation {
@@ -175,20 +190,32 @@ impl Resolver {
             (flow::Stop::Truncated, detail, end, 0)
         } else {
             note.order = order.map(|order| order.id).or(note.order);
-            return log.begin(next, note, 0);
+            return Ok(log.begin(next, note, 0));
         };
         if !goes_on {
-            return Outcome::Stopped { stop, detail };
+            return Ok(Outcome::Stopped { stop, detail });
+        }
+        // Of another log, or of records that are gone from its end: the same copies may be written into it again.
+        if stop != flow::Stop::Gap {
+            note.seen = self.seen_before(route, log, resume)?;
         }
         tracing::warn!(from = %self.from, to = %self.to, partition = %log.source, "gap accepted: {detail}");
         note.order = order.map(|order| order.id).or(note.order);
         note.incarnation = log.incarnation;
-        log.begin(resume, note, gap)
+        Ok(log.begin(resume, note, gap))
     }
 
-    fn note_of(&self, question: &Question, route: &Route, log: &Log, order: Option<String>) -> Note {
-        let note = question.position.as_ref().map(|(_, note)| note.clone());
-        Note { incarnation: log.incarnation, order, ..note.unwrap_or_else(|| Note::first(route.others.len())) }
+    /// The newest copies in the source before a position, so that those behind it are told from republished ones.
+    fn seen_before(&self, route: &Route, log: &Log, next: i64) -> Result<Seen, Error> {
+        let mut seen = Seen::none(route.others.len());
+        let place = route.place(log.source.partition);
+        let from = log.bounds.start.max(next - SEEN_BEFORE_OFFSETS_MAX);
+        if place.provenance == Provenance::Header && from < next {
+            scan::between(&self.source, &log.source, from, next, &self.stop, |record| {
+                seen.note(decide::birth(&place, &seen, record));
+            })?;
+        }
+        Ok(seen)
     }
 
     /// An order that this stream has not carried out.

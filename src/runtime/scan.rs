@@ -38,6 +38,19 @@ pub fn newest<T, M: Default>(
     Ok(None)
 }
 
+/// Hands `each` the records of `partition` from offset `from` up to, without, `until`.
+pub fn between(
+    cluster: &SharedCluster,
+    partition: &TopicPartition,
+    from: i64,
+    until: i64,
+    stop: &Stop,
+    each: impl FnMut(&RecordRef<'_>),
+) -> Result<(), Error> {
+    let settings = SourceSettings { client_id: "longshore-recovery".to_owned(), buffer_bytes_max: BUFFER_BYTES_MAX };
+    read(cluster.source(&settings)?.as_mut(), partition, from, until, stop, each)
+}
+
 fn newest_in<T, M: Default>(
     source: &mut dyn Source,
     partition: &TopicPartition,
@@ -46,33 +59,45 @@ fn newest_in<T, M: Default>(
     stop: &Stop,
     pick: &impl Fn(&mut M, &RecordRef<'_>) -> Option<T>,
 ) -> Result<Option<T>, Error> {
-    let mut memory = M::default();
+    let (mut memory, mut newest) = (M::default(), None);
+    read(source, partition, from, until, stop, |record| {
+        if let Some(found) = pick(&mut memory, record) {
+            newest = Some(found);
+        }
+    })?;
+    Ok(newest)
+}
+
+fn read(
+    source: &mut dyn Source,
+    partition: &TopicPartition,
+    from: i64,
+    until: i64,
+    stop: &Stop,
+    mut each: impl FnMut(&RecordRef<'_>),
+) -> Result<(), Error> {
     source.start(0, partition, from)?;
-    let (mut newest, mut empty, mut events) = (None, 0, Vec::new());
+    let (mut empty, mut events) = (0, Vec::new());
     loop {
         source.fetch(4096, FETCH_TIMEOUT, &mut events)?;
         empty = if events.is_empty() { empty + 1 } else { 0 };
         if stop.is_asked() || empty > EMPTY_FETCHES_MAX {
-            return Err(Error::new(
-                Class::Retry,
-                format!("search {partition} for the newest copy"),
-                "no records arrive",
-            ));
+            return Err(Error::new(Class::Retry, format!("search {partition} for copies"), "no records arrive"));
         }
         for event in events.drain(..) {
             match event {
                 Fetched::Records { batch, .. } => {
                     for record in (0..batch.len()).map(|index| batch.record(index)) {
                         if record.offset >= until {
-                            return Ok(newest);
+                            return Ok(());
                         }
-                        newest = pick(&mut memory, &record).or(newest);
+                        each(&record);
                         if record.offset + 1 >= until {
-                            return Ok(newest);
+                            return Ok(());
                         }
                     }
                 }
-                Fetched::End { next, .. } if next >= until => return Ok(newest),
+                Fetched::End { next, .. } if next >= until => return Ok(()),
                 Fetched::End { .. } => {}
                 Fetched::Broken { error, .. } => return Err(Error { class: Class::Retry, ..error }),
             }

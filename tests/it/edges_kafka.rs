@@ -3,6 +3,7 @@
 //!
 //! The same promises are checked on embedded clusters in `copy_embedded.rs`; here real brokers may disagree.
 
+mod known;
 mod limits;
 mod lost;
 mod partitions;

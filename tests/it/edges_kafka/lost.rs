@@ -25,12 +25,12 @@ fn a_stream_whose_source_lost_records_stops_until_the_operator_accepts_the_gap()
     plain::produce(&way.there, &topic, &of_both("v", 10..20));
     plain::delete_records(&way.there, &topic, 0, 15);
     bridge.restart();
-    way.wait_shown(&topic, 0, "stopped", "gap: records 10..15 were deleted");
+    way.wait_shown(way.link(), &topic, 0, "stopped", "gap: records 10..15 were deleted");
     assert!(bridge.get("/readyz").is_some_and(|reasons| reasons.contains("gap: records 10..15")));
     let expected = [numbered("v", 0, 0..10), numbered("v", 1, 0..20)].concat();
     plain::assert_same_bodies("before the gap is accepted", &expected, &way.wait_here(&topic, 30));
 
-    way.accept_gap(&topic, 0);
+    way.accept_gap(way.link(), &topic, 0);
     bridge.wait_ready(READY);
     let expected = [numbered("v", 0, 0..10), numbered("v", 0, 15..20), numbered("v", 1, 0..20)].concat();
     plain::assert_same_bodies("behind the gap", &expected, &way.wait_here(&topic, 35));
@@ -41,13 +41,13 @@ fn a_stream_whose_source_lost_records_stops_until_the_operator_accepts_the_gap()
     plain::produce(&way.there, &topic, &of_both("v", 20..30));
     plain::delete_records(&way.there, &topic, 0, 23);
     way.operate_topic("resume", &topic);
-    way.wait_shown(&topic, 0, "stopped", "gap: records 20..23 were deleted");
+    way.wait_shown(way.link(), &topic, 0, "stopped", "gap: records 20..23 were deleted");
     plain::assert_same_bodies(
         "before the second gap is accepted",
         &[expected, numbered("v", 1, 20..30)].concat(),
         &way.wait_here(&topic, 45),
     );
-    way.accept_gap(&topic, 0);
+    way.accept_gap(way.link(), &topic, 0);
     let rest = [numbered("v", 0, 0..10), numbered("v", 0, 15..20), numbered("v", 0, 23..30)].concat();
     let expected = [rest, numbered("v", 1, 0..30)].concat();
     plain::assert_same_bodies("behind both gaps", &expected, &way.wait_here(&topic, 52));
@@ -131,11 +131,11 @@ fn a_topic_recreated_under_a_running_bridge_stops_and_its_next_incarnation_is_to
     make(&way.there, &topic, 2, &[]);
     plain::produce(&way.there, &topic, &new);
     for partition in 0..2 {
-        way.wait_shown(&topic, partition, "stopped", "recreated: the topic was deleted and created anew");
+        way.wait_shown(way.link(), &topic, partition, "stopped", "recreated: the topic was deleted and created anew");
     }
     plain::assert_same_bodies("while it is stopped", &old, &plain::read_all(&way.here, &topic));
-    way.accept_gap(&topic, 0);
-    way.accept_gap(&topic, 1);
+    way.accept_gap(way.link(), &topic, 0);
+    way.accept_gap(way.link(), &topic, 1);
     bridge.wait_ready(READY);
     way.wait_here(&topic, old.len() + new.len());
     stop(&mut bridge);
@@ -159,10 +159,10 @@ fn a_topic_recreated_while_the_bridge_is_down_is_told_apart_also_at_least_once()
     plain::produce(&way.there, &topic, first);
     bridge.restart();
     for partition in 0..2 {
-        way.wait_shown(&topic, partition, "stopped", "recreated: the topic was deleted and created anew");
+        way.wait_shown(way.link(), &topic, partition, "stopped", "recreated: the topic was deleted and created anew");
     }
-    way.accept_gap(&topic, 0);
-    way.accept_gap(&topic, 1);
+    way.accept_gap(way.link(), &topic, 0);
+    way.accept_gap(way.link(), &topic, 1);
     plain::produce(&way.there, &topic, rest);
     way.wait_here(&topic, old.len() + new.len());
     stop(&mut bridge);

@@ -56,7 +56,7 @@ fn a_target_with_fewer_partitions_stops_its_topic_until_it_is_grown_and_no_other
     let why = |topic: &str| {
         format!("too_few_partitions: {topic} has 3 partitions in {}, {topic} has 2 in {}; grow it", way.from, way.to)
     };
-    way.wait_shown(&narrow, 0, "stopped", &why(&narrow));
+    way.wait_shown(way.link(), &narrow, 0, "stopped", &why(&narrow));
     // Before it has looked at the source the bridge may have copied what there is a partition for; then nothing more.
     let before = plain::read_all(&way.here, &narrow);
     plain::produce(&way.there, &narrow, &numbered("v", 0, 20..40));
@@ -64,7 +64,7 @@ fn a_target_with_fewer_partitions_stops_its_topic_until_it_is_grown_and_no_other
     // Another becomes too narrow while it is copied.
     plain::grow_topic(&way.there, &grows, 3);
     plain::produce(&way.there, &grows, &numbered("v", 2, 0..20));
-    way.wait_shown(&grows, 1, "stopped", &why(&grows));
+    way.wait_shown(way.link(), &grows, 1, "stopped", &why(&grows));
     let reasons = bridge.get("/readyz").expect("answers");
     assert!(reasons.contains(&why(&narrow)) && reasons.contains(&why(&grows)), "{reasons}");
     assert!(!reasons.contains(&whole), "{reasons}");

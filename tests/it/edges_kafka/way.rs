@@ -77,22 +77,32 @@ impl Way {
         assert!(told.contains(": applied"), "{told}");
     }
 
+    /// The link into the region that is written.
+    pub fn link(&self) -> [&str; 2] {
+        [&self.from, &self.to]
+    }
+
+    /// The link of [`Way::bridge_back`].
+    pub fn link_back(&self) -> [&str; 2] {
+        [&self.to, &self.from]
+    }
+
     /// Gives up what a partition's source has lost.
     #[track_caller]
-    pub fn accept_gap(&self, topic: &str, partition: i32) {
-        let (link, partition) = (format!("{}:{}", self.from, self.to), partition.to_string());
+    pub fn accept_gap(&self, link: [&str; 2], topic: &str, partition: i32) {
+        let (link, partition) = (link.join(":"), partition.to_string());
         let told = self.operate(&["links", "accept-gap", "--link", &link, "--topic", topic, "--partition", &partition]);
         assert!(told.contains(": applied"), "{told}");
     }
 
-    /// Waits until `longshore status` shows a partition of the link in this state for this reason.
+    /// Waits until `longshore status` shows a partition of a link in this state for this reason.
     #[track_caller]
-    pub fn wait_shown(&self, topic: &str, partition: i32, state: &str, reason: &str) {
+    pub fn wait_shown(&self, link: [&str; 2], topic: &str, partition: i32, state: &str, reason: &str) {
         let mut last = Value::Null;
         let deadline = std::time::Instant::now() + SOON;
         loop {
             let status: Value = serde_json::from_str(&self.operate(&["status", "-o", "json"])).expect("JSON");
-            if let Some(shown) = self.partition_in(&status, topic, partition) {
+            if let Some(shown) = partition_in(&status, link, topic, partition) {
                 last = shown;
             }
             let is_reason = last["reason"].as_str().unwrap_or("").contains(reason);
@@ -104,17 +114,17 @@ impl Way {
         }
     }
 
-    fn partition_in(&self, status: &Value, topic: &str, partition: i32) -> Option<Value> {
-        let links = status["regions"][&self.to]["links"].as_array()?;
-        let link = links.iter().find(|link| link["topic"] == topic && link["from"] == self.from.as_str())?;
-        link["partitions"].as_array()?.iter().find(|it| it["partition"] == partition).cloned()
-    }
-
     /// Waits until the target holds `count` records of a topic; all it holds.
     #[track_caller]
     pub fn wait_here(&self, topic: &str, count: usize) -> Vec<Read> {
         plain::read_at_least(&self.here, topic, count, COPIED)
     }
+}
+
+fn partition_in(status: &Value, [from, to]: [&str; 2], topic: &str, partition: i32) -> Option<Value> {
+    let links = status["regions"][to]["links"].as_array()?;
+    let link = links.iter().find(|link| link["topic"] == topic && link["from"] == from)?;
+    link["partitions"].as_array()?.iter().find(|it| it["partition"] == partition).cloned()
 }
 
 /// Makes a topic that keeps old timestamps.
