@@ -24,7 +24,7 @@ use rdkafka::types::{RDKafkaConfRes, RDKafkaErrorCode};
 
 pub use admin::{TopicConfig, TopicShape};
 pub use read::{Arrival, Queue};
-pub use write::{Topic, Transaction};
+pub use write::{Offsets, Topic, Transaction};
 
 /// Longest wait for a client's threads to end; they go on ending in the background.
 const DESTROY_WAIT: Duration = Duration::from_secs(2);

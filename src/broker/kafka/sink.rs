@@ -15,7 +15,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::admin::timestamp;
 use super::health::Health;
-use super::raw::{Client, Failed, Kind, Rebalance, Topic, Transaction};
+use super::raw::{Client, Failed, Kind, Offsets, Rebalance, Topic, Transaction};
 use super::settings::Settings;
 use super::{connection, default_to, errors, fix, start};
 use crate::broker::{Class, Error, Failure, Ownership, Position, Sink, SinkSettings, Slot};
@@ -49,6 +49,8 @@ pub struct KafkaSink {
     /// With the number of partitions that was last seen.
     topics: HashMap<TopicName, (Arc<Topic>, i32)>,
     producer: Arc<Client>,
+    /// Started with the first commit.
+    offsets: Option<Offsets>,
     member: Client,
     health: Arc<Health>,
     transactional: bool,
@@ -75,6 +77,7 @@ impl KafkaSink {
             by_name: HashMap::new(),
             topics: HashMap::new(),
             producer,
+            offsets: None,
             member,
             health: Arc::clone(health),
             transactional: settings.transactional,
@@ -216,11 +219,26 @@ impl KafkaSink {
         }
     }
 
-    fn commit_transaction(&mut self, positions: &TopicPartitionList, deadline: Instant) -> Result<(), Error> {
+    /// Whether the producer will never answer again.
+    fn is_stuck(&self) -> bool {
+        self.offsets.as_ref().is_some_and(Offsets::is_stuck)
+    }
+
+    fn send_offsets(&mut self, positions: TopicPartitionList, deadline: Instant) -> Result<(), Failed> {
+        let mut offsets = match self.offsets.take() {
+            Some(offsets) => offsets,
+            None => Offsets::start(&self.producer)?,
+        };
+        // The member's generation is taken now, not when it joined: a later one would be refused for ever.
+        let sent = offsets.send(positions, &self.member, left(deadline));
+        self.offsets = Some(offsets);
+        sent
+    }
+
+    fn commit_transaction(&mut self, positions: TopicPartitionList, deadline: Instant) -> Result<(), Error> {
         if self.stage != Stage::OffsetsSent {
             if positions.count() > 0 {
-                // The member's generation is taken now, not when it joined: a later one would be refused for ever.
-                let sent = self.transaction().send_offsets(positions, &self.member, left(deadline));
+                let sent = self.send_offsets(positions, deadline);
                 sent.map_err(|failed| self.failed("commit positions", &failed))?;
             }
             self.stage = Stage::OffsetsSent;
@@ -342,7 +360,7 @@ impl Sink for KafkaSink {
         }
         let positions = list(positions).map_err(|reason| Error::new(Class::Fatal, context, reason))?;
         if self.transactional {
-            self.commit_transaction(&positions, deadline)?;
+            self.commit_transaction(positions, deadline)?;
         } else {
             self.commit_positions(&positions, deadline)?;
         }
@@ -352,6 +370,10 @@ impl Sink for KafkaSink {
     }
 
     fn abort(&mut self, timeout: Duration) -> Result<(), Error> {
+        if self.is_stuck() {
+            // Only a new producer of the same name ends the transaction; the caller makes one.
+            return Err(Error::new(Class::Retry, "abort", "the producer does not answer any more"));
+        }
         let deadline = Instant::now() + timeout;
         // First: aborting with records under way waits for them.
         self.producer.purge();
@@ -382,7 +404,7 @@ impl Sink for KafkaSink {
 
     fn close(mut self: Box<Self>, timeout: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + timeout;
-        let aborted = if self.stage == Stage::Idle { Ok(()) } else { self.abort(timeout) };
+        let aborted = if self.stage == Stage::Idle || self.is_stuck() { Ok(()) } else { self.abort(timeout) };
         let context = "leave the group";
         // The end of a client leaves a static member in its group; giving up the subscription does not.
         self.member.unsubscribe().map_err(|failed| self.failed(context, &failed))?;

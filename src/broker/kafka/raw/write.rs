@@ -1,11 +1,13 @@
 //! Writing: `rd_kafka_producev` with the headers built in place, and the transaction calls.
 //!
 //! Bytes are copied once, into librdkafka's message. A delivered record leaves no trace here: with
-//! `delivery.report.only.error` only refused ones are reported. Never retries and never waits by itself.
+//! `delivery.report.only.error` only refused ones are reported. Never retries by itself, and waits by itself only for
+//! the one call that may never return.
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -129,30 +131,6 @@ impl Transaction<'_> {
         Failed::take(unsafe { ffi::rd_kafka_begin_transaction(self.0.rk()) })
     }
 
-    /// Makes offsets of the group of `member` part of the transaction.
-    pub fn send_offsets(&self, offsets: &TopicPartitionList, member: &Client, timeout: Duration) -> Result<(), Failed> {
-        let not_a_member = || Failed {
-            text: "the group has no place for this member at the moment".into(),
-            requires_abort: true,
-            ..Failed::of(RDKafkaErrorCode::State)
-        };
-        // SAFETY: clients and list are alive; the metadata is ours and destroyed once.
-        unsafe {
-            let metadata = ffi::rd_kafka_consumer_group_metadata(member.rk());
-            if metadata.is_null() {
-                return Err(not_a_member());
-            }
-            let outcome = if joined(metadata) {
-                let timeout = millis(timeout);
-                Failed::take(ffi::rd_kafka_send_offsets_to_transaction(self.0.rk(), offsets.ptr(), metadata, timeout))
-            } else {
-                Err(not_a_member())
-            };
-            ffi::rd_kafka_consumer_group_metadata_destroy(metadata);
-            outcome
-        }
-    }
-
     /// Commits.
     pub fn commit(&self, timeout: Duration) -> Result<(), Failed> {
         // SAFETY: the client is alive.
@@ -163,6 +141,97 @@ impl Transaction<'_> {
     pub fn abort(&self, timeout: Duration) -> Result<(), Failed> {
         // SAFETY: the client is alive.
         Failed::take(unsafe { ffi::rd_kafka_abort_transaction(self.0.rk(), millis(timeout)) })
+    }
+}
+
+/// Makes offsets of a group part of a producer's transaction, on a thread of its own.
+///
+/// librdkafka's call does not keep its time-out, and never returns when the group's coordinator has left the cluster's
+/// metadata meanwhile, as it does when a broker is restarted (librdkafka issues 5456 and 5511). The caller gets its
+/// answer in time; the thread keeps the producer until the call returns, which may be never.
+pub struct Offsets {
+    ask: SyncSender<(TopicPartitionList, Membership, Duration)>,
+    answers: Receiver<Result<(), Failed>>,
+    is_stuck: bool,
+}
+
+/// How much later than asked a call may return.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
+impl Offsets {
+    /// Starts the thread; it ends with this value.
+    pub fn start(producer: &Arc<Client>) -> Result<Self, Failed> {
+        let (ask, asked) = sync_channel::<(TopicPartitionList, Membership, Duration)>(1);
+        let (answer, answers) = sync_channel(1);
+        let producer = Arc::clone(producer);
+        let run = move || {
+            for (offsets, membership, timeout) in asked {
+                // SAFETY: client, list and metadata are alive.
+                let outcome = unsafe {
+                    let metadata = membership.0.as_ptr();
+                    let timeout = millis(timeout);
+                    ffi::rd_kafka_send_offsets_to_transaction(producer.rk(), offsets.ptr(), metadata, timeout)
+                };
+                if answer.send(Failed::take(outcome)).is_err() {
+                    return;
+                }
+            }
+        };
+        let started = std::thread::Builder::new().name("offsets".into()).spawn(run);
+        started.map_err(|error| Failed {
+            text: error.to_string(),
+            ..Failed::of(RDKafkaErrorCode::CriticalSystemResource)
+        })?;
+        Ok(Self { ask, answers, is_stuck: false })
+    }
+
+    /// Whether a call has not returned: its producer is of no use any more.
+    pub const fn is_stuck(&self) -> bool {
+        self.is_stuck
+    }
+
+    /// Makes offsets of the group of `member`, in its present generation, part of the transaction.
+    pub fn send(&mut self, offsets: TopicPartitionList, member: &Client, timeout: Duration) -> Result<(), Failed> {
+        let stuck = || Failed {
+            text: "the group's coordinator is gone and its successor is not asked".into(),
+            requires_abort: true,
+            ..Failed::of(RDKafkaErrorCode::OperationTimedOut)
+        };
+        let membership = Membership::of(member).ok_or_else(|| Failed {
+            text: "the group has no place for this member at the moment".into(),
+            requires_abort: true,
+            ..Failed::of(RDKafkaErrorCode::State)
+        })?;
+        if self.is_stuck || self.ask.send((offsets, membership, timeout)).is_err() {
+            return Err(stuck());
+        }
+        self.answers.recv_timeout(timeout + LATE_MAX).unwrap_or_else(|_| {
+            self.is_stuck = true;
+            Err(stuck())
+        })
+    }
+}
+
+/// A member's place in its group.
+struct Membership(NonNull<ffi::rd_kafka_consumer_group_metadata_t>);
+
+// SAFETY: plain data of its own, a copy of what the client knew.
+unsafe impl Send for Membership {}
+
+impl Membership {
+    /// The present one; `None` when the group does not know the member.
+    fn of(member: &Client) -> Option<Self> {
+        // SAFETY: the client is alive; the metadata is ours.
+        let metadata = Self(NonNull::new(unsafe { ffi::rd_kafka_consumer_group_metadata(member.rk()) })?);
+        // SAFETY: it is valid.
+        unsafe { joined(metadata.0.as_ptr()) }.then_some(metadata)
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        // SAFETY: ours, destroyed once.
+        unsafe { ffi::rd_kafka_consumer_group_metadata_destroy(self.0.as_ptr()) };
     }
 }
 
