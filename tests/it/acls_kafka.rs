@@ -1,11 +1,13 @@
 //! The rights that `longshore acls` prints are enough: bridges run under them on brokers that deny everything else.
-//! The brokers' own log of denials is the judge.
+//! The brokers' own log of denials is the judge. And what happens to the other topics when a right is taken away.
 
 use std::process::Command;
 use std::time::Duration;
 
+use crate::copy_kafka::{COPIED, PARTITIONS, numbered};
 use crate::harness::bridge::{Bridge, Setup};
 use crate::harness::clusters::{self, KafkaCluster, Options};
+use crate::harness::plain::{Out, Writer};
 use crate::harness::{eventually, plain};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -42,12 +44,17 @@ fn grant(setup: &Setup, addresses: &[(&str, &str)]) {
     for (sasl, open) in addresses {
         script = script.replace(sasl, open);
     }
+    acls(&script);
+}
+
+/// Runs `kafka-acls` commands.
+fn acls(script: &str) {
     let tool = format!(
         "kafka-acls() {{ java -Xmx128m -XX:TieredStopAtLevel=1 -cp '{}/*' org.apache.kafka.tools.AclCommand \"$@\" \
          || exit 1; }}\n",
         clusters::jars().display()
     );
-    let done = Command::new("bash").args(["-c", &(tool + &script)]).output().expect("bash is there");
+    let done = Command::new("bash").args(["-c", &(tool + script)]).output().expect("bash is there");
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{script}\n{out}\n{err}");
 }
@@ -96,4 +103,86 @@ fn the_printed_rights_are_enough_for_bridges_to_copy() {
     for (cluster, before) in [hz, sh].into_iter().zip(before) {
         assert_eq!(denials(cluster).split_off(before), Vec::<String>::new());
     }
+}
+
+/// Forbids (or no longer forbids) an operation on a topic to the bridge of `sh`, by the way.
+fn forbid(cluster: &KafkaCluster, add_or_remove: &str, operation: &str, topic: &str) -> String {
+    format!(
+        "kafka-acls --bootstrap-server {} {add_or_remove} --force --deny-principal User:longshore-sh --operation \
+         {operation} --topic {topic} &\n",
+        cluster.bootstrap
+    )
+}
+
+#[test]
+fn a_topic_without_a_right_waits_for_it_and_holds_no_other_up() {
+    let Some(own) = clusters::own(&["hz", "sh"], &strict()) else { return };
+    let (hz, sh) = (own.get("hz"), own.get("sh"));
+    let setup = Setup::from_text(&format!(
+        "center: hz\nregions:\n{}{}topics: ./topics\nstate_dir: \"${{env:LONGSHORE_TEST_STATE}}\"\n\
+         admin:\n  listen: \"${{env:LONGSHORE_TEST_ADMIN}}\"\n",
+        region("hz", hz),
+        region("sh", sh)
+    ));
+    let topics = ["open", "unread", "unwritten"];
+    for topic in topics {
+        setup.topic_for_all(topic, PARTITIONS);
+        for cluster in [hz, sh] {
+            plain::create_topic(&cluster.bootstrap, topic, PARTITIONS, &[("retention.ms", "-1")]);
+        }
+    }
+    let sasl = |cluster: &KafkaCluster| cluster.sasl_bootstrap.clone().expect("asked for");
+    grant(&setup, &[(&sasl(hz), &hz.bootstrap), (&sasl(sh), &sh.bootstrap)]);
+    let rights = |word: &str| {
+        let lines = [forbid(hz, word, "Read", "unread"), forbid(sh, word, "Write", "unwritten")];
+        acls(&(lines.concat() + "wait -n && wait -n\n"));
+    };
+    rights("--add");
+    let first: Vec<Vec<Out>> = topics.iter().map(|topic| (0..1_000).map(numbered(topic)).collect()).collect();
+    for (topic, records) in topics.iter().zip(&first) {
+        plain::produce(&hz.bootstrap, topic, records);
+    }
+    let mut bridge = Bridge::start(&setup, "sh", "sh-1", &[("BRIDGE_USER", "longshore-sh")]);
+    let whole = |topic: &str, records: &[Out]| {
+        let found = plain::read_at_least(&sh.bootstrap, topic, records.len(), COPIED);
+        plain::assert_same_bodies(topic, records, &found);
+    };
+    let denied = |bridge: &Bridge| {
+        eventually(LIMIT, "readyz names the topics that wait, and no other", || {
+            let answer: serde_json::Value = serde_json::from_str(&bridge.get("/readyz")?).ok()?;
+            let reasons: Vec<String> =
+                answer["reasons"].as_array()?.iter().filter_map(|it| Some(it.as_str()?.to_owned())).collect();
+            let says = |topic: &str| {
+                let start = format!("link hz:sh topic {topic}: stopped: denied");
+                reasons.iter().any(|it| it.starts_with(&start) && it.contains("longshore acls"))
+            };
+            (reasons.len() == 2 && says("unread") && says("unwritten")).then_some(())
+        });
+    };
+    denied(&bridge);
+    whole("open", &first[0]);
+    assert!(["unread", "unwritten"].iter().all(|topic| plain::read_all(&sh.bootstrap, topic).is_empty()));
+
+    rights("--remove");
+    bridge.wait_ready(LIMIT);
+    topics.iter().zip(&first).for_each(|(topic, records)| whole(topic, records));
+
+    let writers = topics.map(|topic| Writer::start(&hz.bootstrap, topic, 100, &[], numbered(topic)));
+    let copied = |topic: &str| bridge.metric("longshore_link_records_total", &[&format!("topic=\"{topic}\"")]);
+    let goes_on = |topic: &str| {
+        let before = copied(topic).expect("counted");
+        eventually(LIMIT, "the others go on", || (copied(topic)? > before + 500.0).then_some(()));
+    };
+    topics.into_iter().for_each(goes_on);
+    rights("--add");
+    denied(&bridge);
+    goes_on("open");
+    rights("--remove");
+    topics.into_iter().for_each(goes_on);
+    for ((topic, writer), mut all) in topics.into_iter().zip(writers).zip(first) {
+        all.extend(writer.finish().into_iter().map(|(out, _)| out));
+        whole(topic, &all);
+    }
+    bridge.wait_ready(LIMIT);
+    assert_eq!(bridge.sigterm(LIMIT), Some(0));
 }

@@ -9,7 +9,7 @@ use crate::harness::clusters::{self, Clusters, KafkaCluster};
 use crate::harness::plain::{self, Out, Read};
 use crate::harness::{eventually, unique};
 
-const PARTITIONS: i32 = 4;
+pub const PARTITIONS: i32 = 4;
 pub const READY: Duration = Duration::from_secs(60);
 pub const COPIED: Duration = Duration::from_secs(240);
 
@@ -170,21 +170,23 @@ fn a_topic_that_is_gone_in_the_target_holds_no_other_up() {
 }
 
 /// A bridge of one region that copies a topic from another.
-struct OneWay {
-    _setup: Setup,
-    bridge: Bridge,
+pub struct OneWay {
+    pub setup: Setup,
+    pub bridge: Bridge,
     /// The region's name.
-    name: String,
+    pub name: String,
+    /// The link: `hz-3:sh-3`.
+    pub link: String,
     /// The group that keeps the positions.
-    group: String,
+    pub group: String,
     /// Bootstrap address of the source.
-    there: String,
+    pub there: String,
     /// Bootstrap address of the target.
-    here: String,
+    pub here: String,
 }
 
 impl OneWay {
-    fn start(shared: &'static Clusters, topic: &str, target: &[(&str, &str)], tail: &str) -> Self {
+    pub fn start(shared: &'static Clusters, topic: &str, target: &[(&str, &str)], tail: &str) -> Self {
         let regions = Regions::new(shared, &["hz", "sh"]);
         let (there, here) = (regions.clusters[0].bootstrap.clone(), regions.clusters[1].bootstrap.clone());
         plain::create_topic(&there, topic, PARTITIONS, &[("retention.ms", "-1")]);
@@ -193,18 +195,19 @@ impl OneWay {
         let (from, name) = (&regions.names[0], regions.names[1].clone());
         let mut bridge = setup.bridge(&name, &name);
         bridge.wait_ready(READY);
-        Self { _setup: setup, bridge, group: format!("longshore-link-{from}-{name}"), name, there, here }
+        let (link, group) = (format!("{from}:{name}"), format!("longshore-link-{from}-{name}"));
+        Self { setup, bridge, link, group, name, there, here }
     }
 
-    fn reasons(&self) -> Option<String> {
+    pub fn reasons(&self) -> Option<String> {
         Some(self.bridge.status()?["regions"][&self.name]["reasons"].to_string())
     }
 
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         assert_eq!(self.bridge.sigterm(Duration::from_secs(30)), Some(0), "{}", self.bridge.log());
     }
 
-    fn wait_copied(&self) {
+    pub fn wait_copied(&self) {
         self.bridge.wait_metric("longshore_link_lag_records", &[], COPIED, |lag| lag == 0.0);
     }
 }

@@ -22,3 +22,5 @@ mod copy_embedded;
 mod copy_kafka;
 mod edges_kafka;
 mod chaos;
+mod faults_kafka;
+mod upkeep_kafka;

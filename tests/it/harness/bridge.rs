@@ -211,15 +211,27 @@ impl Bridge {
     /// SIGTERM, and waits for its end: the exit code.
     #[track_caller]
     pub fn sigterm(&mut self, limit: Duration) -> Option<i32> {
+        self.signal("TERM");
+        self.wait_end(limit)
+    }
+
+    /// Sends a signal by name, `TERM` or `INT`, and does not wait.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        assert!(process::signal(self.pid(), name), "SIG{name} to a bridge that has ended: {}", self.log());
+    }
+
+    /// Waits for its end: the exit code.
+    #[track_caller]
+    pub fn wait_end(&mut self, limit: Duration) -> Option<i32> {
         let mut child = self.child.take().expect("started");
-        process::signal(child.id(), "TERM");
         let status = process::wait(&mut child, limit);
         if status.is_none() {
             let _gone = child.kill();
             let _status = child.wait();
         }
         process::spare(child.id());
-        status.unwrap_or_else(|| panic!("no end within {limit:?} of SIGTERM; log: {}", self.log())).code()
+        status.unwrap_or_else(|| panic!("no end within {limit:?}; log: {}", self.log())).code()
     }
 
     /// Freezes it.

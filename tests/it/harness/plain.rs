@@ -195,6 +195,14 @@ pub fn watermarks(bootstrap: &str, topic: &str, partition: i32) -> (i64, i64) {
     consumer.fetch_watermarks(topic, partition, CALL).expect("watermarks")
 }
 
+/// The ends of a topic's partitions; `None` when its cluster does not say, or the topic is not there.
+pub fn ends(bootstrap: &str, topic: &str) -> Option<Vec<i64>> {
+    let consumer: BaseConsumer = config(bootstrap).create().expect("a consumer");
+    let metadata = consumer.fetch_metadata(Some(topic), CALL).ok()?;
+    let partitions = metadata.topics().first()?.partitions();
+    partitions.iter().map(|it| Some(consumer.fetch_watermarks(topic, it.id(), CALL).ok()?.1)).collect()
+}
+
 // ---- producing ----
 
 /// Collects what became of each record: its index, and its offset or the error.
