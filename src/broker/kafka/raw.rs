@@ -108,6 +108,8 @@ pub struct Inbox {
     rebalances: Mutex<VecDeque<Rebalance>>,
     complaints: Mutex<Vec<Complaint>>,
     complained: AtomicBool,
+    recreated: Mutex<Vec<String>>,
+    any_recreated: AtomicBool,
 }
 
 /// What librdkafka says of one partition outside of what it fetches for it: that it is not there, or not ours to read.
@@ -133,6 +135,21 @@ impl Inbox {
             return Vec::new();
         }
         std::mem::take(&mut *self.complaints.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a topic has got another id under this client. True before the first record of its new log is fetched,
+    /// until [`Inbox::recreated`] takes it. Says nothing unless the client was told to `debug` topics.
+    pub fn is_recreated(&self, topic: &str) -> bool {
+        self.any_recreated.load(Ordering::Acquire)
+            && self.recreated.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|name| name == topic)
+    }
+
+    /// Takes the topics that have got another id since the last call. Costs nothing when there are none.
+    pub fn recreated(&self) -> Vec<String> {
+        if !self.any_recreated.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.recreated.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the oldest rebalance.
@@ -192,6 +209,8 @@ impl Client {
             rebalances: Mutex::default(),
             complaints: Mutex::default(),
             complained: AtomicBool::new(false),
+            recreated: Mutex::default(),
+            any_recreated: AtomicBool::new(false),
         });
         let mut reason = [0 as c_char; 512];
         // SAFETY: the configuration is valid and is given up to rd_kafka_new when that succeeds (ManuallyDrop), else it
@@ -459,8 +478,22 @@ unsafe extern "C" fn on_log(rk: *const ffi::rd_kafka_t, level: c_int, facility: 
     // SAFETY: the opaque pointer is the inbox given to `Client::start`; null only while the client is being made.
     let inbox = unsafe { ffi::rd_kafka_opaque(rk).cast::<Inbox>().as_ref() };
     if let Some(inbox) = inbox {
-        inbox.observer.log(level, &text(facility), &text(line));
+        let line = text(line);
+        if let Some(topic) = renewed(&line) {
+            inbox.recreated.lock().unwrap_or_else(PoisonError::into_inner).push(topic.to_owned());
+            inbox.any_recreated.store(true, Ordering::Release);
+        }
+        inbox.observer.log(level, &text(facility), &line);
     }
+}
+
+/// The topic that a line says has got another id; not one that had none before. librdkafka goes on reading the new log at
+/// the old offset and tells nobody but the log, on the thread that has yet to send the first fetch of it.
+fn renewed(line: &str) -> Option<&str> {
+    let (head, ids) = line.split_once(" changed id from ")?;
+    let (_, topic) = head.rsplit_once("Topic ")?;
+    let (old, _) = ids.split_once(" to ")?;
+    (!old.bytes().all(|byte| matches!(byte, b'A' | b'='))).then_some(topic)
 }
 
 unsafe extern "C" fn on_error(rk: *mut ffi::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
@@ -526,6 +559,14 @@ unsafe extern "C" fn on_commit(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_that_got_another_id_is_told_from_one_that_got_its_first() {
+        let first = "[thrd:main]: Topic orders changed id from AAAAAAAAAAAAAAAAAAAAAA to XChSAeyZQwKAA5uBVW5c/g";
+        let other = "[thrd:main]: Topic orders changed id from XChSAeyZQwKAA5uBVW5c/g to AChSAeyZQwKAA5uBVW5c/A";
+        assert_eq!((renewed(first), renewed(other)), (None, Some("orders")));
+        assert_eq!(renewed("[thrd:main]: Topic orders [0] Leader 1 Epoch 0"), None);
+    }
 
     #[test]
     fn an_error_about_a_partition_names_it() {

@@ -44,6 +44,11 @@ impl Readings {
         Some((slot, self.slots.get_mut(slot)?.as_mut()?))
     }
 
+    /// The partitions of a topic that are read.
+    fn of(&self, topic: &str) -> impl Iterator<Item = (i32, Slot)> {
+        self.by_name.get(topic).into_iter().flatten().map(|(partition, slot)| (*partition, *slot))
+    }
+
     fn insert(&mut self, slot: Slot, reading: Reading) {
         let name = &reading.partition;
         self.by_name.entry(name.topic.clone()).or_default().insert(name.partition, slot);
@@ -85,6 +90,9 @@ impl KafkaSource {
         let mut broken = Vec::new();
         queue.take(records_max, timeout, |arrival| match arrival {
             Arrival::Run(mut run) => {
+                if client.inbox().is_recreated(run.topic()) {
+                    return;
+                }
                 let Some((slot, reading)) = readings.find(run.topic(), run.partition()) else { return };
                 if run.offsets().is_some_and(|(first, _)| first < reading.next) {
                     run.drop_below(reading.next);
@@ -98,6 +106,7 @@ impl KafkaSource {
             Arrival::Note { topic, partition, offset, code: Code::PartitionEOF, .. } => {
                 if let Some((slot, reading)) = readings.find(&topic, partition)
                     && offset >= reading.next
+                    && !client.inbox().is_recreated(&topic)
                 {
                     reading.next = offset;
                     health.well();
@@ -123,6 +132,11 @@ impl KafkaSource {
                 let context = format!("read {}/{}", complaint.topic, complaint.partition);
                 broken.push((slot, Error::new(class, context, complaint.failed.text)));
             }
+        }
+        for topic in client.inbox().recreated() {
+            let reason = "the topic was deleted and created anew";
+            let error = |partition| Error::new(Class::Missing, format!("read {topic}/{partition}"), reason);
+            broken.extend(readings.of(&topic).map(|(partition, slot)| (slot, error(partition))));
         }
         for (slot, error) in broken {
             // The partition stays as it is in librdkafka when this fails; nothing of it is given out in any case.
@@ -206,6 +220,9 @@ pub(super) fn reader_config(cluster: &Settings, settings: &SourceSettings) -> Cl
             ("topic.metadata.propagation.max.ms", "3000"),
         ],
     );
+    // Nothing but this tells that a topic is another under the same name: see `Inbox::is_recreated`.
+    let debug = config.get("debug").filter(|wanted| !wanted.is_empty()).map_or(String::new(), |it| format!("{it},"));
+    config.set("debug", format!("{debug}topic"));
     config
 }
 

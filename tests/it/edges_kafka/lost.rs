@@ -143,6 +143,31 @@ fn a_topic_recreated_under_a_running_bridge_stops_and_its_next_incarnation_is_to
 }
 
 #[test]
+fn a_topic_recreated_faster_than_the_bridge_looks_is_told_apart() {
+    let Some(shared) = clusters::shared() else { return };
+    let way = Way::new(shared, "");
+    let topic = way.topic("fast", [2, 2], [&[], &[]]);
+    let mut bridge = way.bridge();
+    let (old, new) = (of_both("old", 0..3), of_both("new", 0..400));
+    plain::produce(&way.there, &topic, &old);
+    way.wait_here(&topic, old.len());
+    // The new log reaches beyond the position of the old one before the bridge can see that it is another.
+    bridge.sigstop();
+    plain::recreate_topic(&way.there, &topic, 2, &[("retention.ms", "-1")]);
+    plain::produce(&way.there, &topic, &new);
+    bridge.sigcont();
+    for partition in 0..2 {
+        way.wait_shown(way.link(), &topic, partition, "stopped", "recreated: the topic was deleted and created anew");
+    }
+    plain::assert_same_bodies("while it is stopped", &old, &plain::read_all(&way.here, &topic));
+    way.accept_gap(way.link(), &topic, 0);
+    way.accept_gap(way.link(), &topic, 1);
+    way.wait_here(&topic, old.len() + new.len());
+    stop(&mut bridge);
+    assert_two_incarnations(&way, &topic, &old, &new);
+}
+
+#[test]
 fn a_topic_recreated_while_the_bridge_is_down_is_told_apart_also_at_least_once() {
     let Some(shared) = clusters::shared() else { return };
     let way = Way::new(shared, "links: {guarantee: at-least-once}");

@@ -134,6 +134,24 @@ pub fn delete_topic(bootstrap: &str, topic: &str) {
     super::eventually(CALL, "topic deleted", || (partitions_of(bootstrap, topic) == 0).then_some(()));
 }
 
+/// Deletes a topic and creates it anew as fast as the cluster can, so that other clients may never see it gone.
+#[track_caller]
+pub fn recreate_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let (admin, options) = (admin(bootstrap), admin_options());
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (key, value) in settings {
+        new = new.set(key, value);
+    }
+    block_on(async {
+        let deleted = admin.delete_topics(&[topic], &options).await.expect("delete topic");
+        deleted.into_iter().for_each(|it| drop(it.expect("delete topic")));
+        let deadline = Instant::now() + CALL;
+        while let Err((_, code)) = &admin.create_topics([&new], &options).await.expect("create topic")[0] {
+            assert!(*code == RDKafkaErrorCode::TopicAlreadyExists && Instant::now() < deadline, "create topic: {code}");
+        }
+    });
+}
+
 /// Grows a topic to `partitions`.
 #[track_caller]
 pub fn grow_topic(bootstrap: &str, topic: &str, partitions: usize) {
