@@ -5,6 +5,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
+use longshore::broker::kafka::Kafka;
+use longshore::broker::kafka::settings::Settings;
+use longshore::broker::{Cluster, Ownership, Position, Sink, SinkSettings};
+use longshore::model::names::{GroupName, TopicName, TopicPartition};
+use rdkafka::mocking::MockCoordinator;
 use serde_json::Value;
 
 use crate::copy_kafka::{COPIED, OneWay, READY, Regions, assert_exactly_once, numbered};
@@ -153,8 +158,11 @@ fn a_peer_that_comes_late_and_goes_away_for_a_minute_holds_no_other_up() {
             (ready["ready"] == false && !reasons.is_empty() && all).then_some(())
         });
         bridge.wait_metric("longshore_region_up", &[&format!("region=\"{bj}\"")], READY, |up| up == 0.0);
-        let states = states(&setup, here).expect("status answers");
-        assert!(states[bj] != "running" && states.iter().all(|(from, it)| from == bj || it == "running"), "{states:?}");
+        eventually(READY, "status tells the lost peer from the others", || {
+            let states = states(&setup, here)?;
+            let fits = |(from, state): (&String, &String)| (from == bj) == (state != "running");
+            (states.len() == 2 && states.iter().all(fits)).then_some(())
+        });
         let status: Value =
             serde_json::from_slice(&setup.run(&["status", "-o", "json"]).stdout).expect("status answers");
         assert_eq!(
@@ -306,4 +314,54 @@ fn what_an_at_least_once_link_repeats_is_recognised_and_carried_on_once() {
     let skipped = unit.metric("longshore_link_skipped_records_total", &[r#"reason="duplicate_copy""#]);
     assert_eq!(skipped, Some(repeats.len() as f64), "every repeat is counted");
     assert_eq!(unit.metric("longshore_republished_copies_total", &[]).unwrap_or(0.0), 0.0);
+}
+
+#[test]
+fn a_commit_whose_coordinator_is_gone_ends_in_time_and_a_new_sink_goes_on() {
+    // librdkafka's own pretended cluster: only there can the group's coordinator go and the others stay.
+    let mock = rdkafka::mocking::MockCluster::new(3).expect("a pretended cluster");
+    mock.create_topic("orders", 1, 3).expect("created");
+    let coordinate = |broker: i32| {
+        mock.coordinator(MockCoordinator::Group("g".into()), broker).expect("set");
+        mock.coordinator(MockCoordinator::Transaction("g-one".into()), 2).expect("set");
+        mock.partition_leader("orders", 0, Some(2)).expect("set");
+    };
+    coordinate(1);
+    let common = [("bootstrap.servers".to_owned(), mock.bootstrap_servers().as_str().into())].into();
+    let cluster = Kafka::open("sh", &Settings { common, ..Settings::default() }).expect("valid settings");
+    let place = TopicPartition::new(&TopicName::new("orders"), 0);
+    let open = || {
+        let mut sink = cluster
+            .sink(&SinkSettings {
+                group: GroupName::new("g"),
+                instance: "one".into(),
+                topics: vec![place.topic.clone()],
+                transactional: true,
+                buffer_bytes_max: 1 << 20,
+                batch_bytes_max: 1 << 20,
+            })
+            .expect("opened");
+        eventually(READY, "the partition is ours", || {
+            let changes = sink.poll(Duration::from_millis(100)).expect("polled");
+            changes.iter().any(|it| matches!(it, Ownership::Gained(_))).then_some(())
+        });
+        sink
+    };
+    let commit = |sink: &mut Box<dyn Sink>, offset: i64, limit: Duration| {
+        eventually(READY, "a transaction begins", || sink.begin().ok());
+        let position = Position { offset, note: String::new() };
+        sink.commit(&[(place.clone(), position)], limit)
+    };
+    let mut sink = open();
+    commit(&mut sink, 5, READY).expect("committed");
+    mock.broker_down(1).expect("down");
+    let (began, limit) = (Instant::now(), Duration::from_secs(2));
+    let error = commit(&mut sink, 6, limit).expect_err("nobody takes the position");
+    assert!(began.elapsed() < limit * 3, "{error}: after {:?}", began.elapsed());
+    assert!(error.to_string().contains("coordinator is gone"), "{error}");
+    sink.abort(limit).expect_err("this producer is lost");
+    sink.close(limit).unwrap_or_else(|error| eprintln!("as expected: {error}"));
+    coordinate(3);
+    let mut next = open();
+    commit(&mut next, 7, READY).expect("committed");
 }
