@@ -1,6 +1,7 @@
 //! What operators set right around bridges on real Kafka clusters: a wrong password, a full or unwritable disk, topics
 //! that are missing or differ. Each is said plainly, holds nothing else up, and costs no record.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use crate::copy_kafka::{COPIED, PARTITIONS, READY, Regions, numbered};
 use crate::harness::bridge::{Bridge, Setup};
-use crate::harness::clusters;
+use crate::harness::clusters::{self, Options};
 use crate::harness::plain::{self, Out};
 use crate::harness::{eventually, process, skip, unique};
 
@@ -105,7 +106,8 @@ impl SmallDisk {
     }
 
     fn fill(&self) {
-        std::fs::write(self.0.join("filler"), vec![0; 1 << 20]).expect_err("the disk is smaller");
+        let mut filler = std::fs::File::create(self.0.join("filler")).expect("created");
+        while filler.write_all(&[0; 1 << 16]).is_ok() {}
         assert!(std::fs::write(self.0.join("more"), vec![0; 4096]).is_err(), "the disk is full");
     }
 
@@ -177,6 +179,43 @@ fn a_state_dir_that_cannot_be_written_is_named_and_a_full_one_costs_no_record() 
     plain::produce(there, &topic, &records[600..]);
     bridge.restart();
     whole(900);
+}
+
+#[test]
+fn a_target_whose_disk_is_full_gets_every_record_once_there_is_room() {
+    let Some(shared) = clusters::shared() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(disk) = SmallDisk::mount(folder.path(), "size=128m") else {
+        return skip("only root can mount the small disk that this test fills");
+    };
+    let options = Options { dir: Some(folder.path().to_owned()), ..Options::default() };
+    let Some(own) = clusters::own(&["sh"], &options) else { return };
+    let (broker, there, topic) = (own.get("sh"), shared.get("hz").bootstrap.as_str(), unique("full"));
+    let regions = Regions {
+        names: vec![unique("hz").to_lowercase(), unique("sh").to_lowercase()],
+        clusters: vec![shared.get("hz"), broker],
+    };
+    regions.create_topic(&topic);
+    let setup = regions.setup(&topic, "");
+    let mut bridge = setup.bridge(&regions.names[1], "only");
+    bridge.wait_ready(READY);
+    let records: Vec<Out> = (0..6_000).map(numbered("hz")).collect();
+    plain::produce(there, &topic, &records[..1_000]);
+    plain::read_at_least(&broker.bootstrap, &topic, 1_000, COPIED);
+    let pid = broker.pid().expect("it runs");
+    disk.fill();
+    plain::produce(there, &topic, &records[1_000..5_000]);
+    // Kafka ends itself when its only log folder cannot be written.
+    eventually(COPIED, "the broker gives up", || (!process::signal(pid, "0")).then_some(()));
+    eventually(READY, "the bridge says that it cannot write", || {
+        bridge.get("/readyz")?.contains("\"ready\":false").then_some(())
+    });
+    disk.free();
+    broker.start();
+    plain::produce(there, &topic, &records[5_000..]);
+    let found = plain::read_at_least(&broker.bootstrap, &topic, records.len(), COPIED);
+    plain::assert_same_bodies(&topic, &records, &found);
+    bridge.wait_ready(COPIED);
 }
 
 #[test]
