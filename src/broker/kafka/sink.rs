@@ -44,6 +44,8 @@ enum Stage {
 
 /// The writer.
 pub struct KafkaSink {
+    cluster: Settings,
+    settings: SinkSettings,
     slots: Vec<(Arc<Topic>, TopicPartition)>,
     by_name: HashMap<TopicPartition, Slot>,
     /// With the number of partitions that was last seen.
@@ -53,7 +55,7 @@ pub struct KafkaSink {
     offsets: Option<Offsets>,
     member: Client,
     health: Arc<Health>,
-    transactional: bool,
+    /// Whether the producer has its id. Always, without transactions.
     ready: bool,
     stage: Stage,
     /// Partitions that the group wants back and that are not released yet.
@@ -73,6 +75,8 @@ impl KafkaSink {
         }
         member.subscribe(&topics).map_err(|failed| errors::error(format!("join group {}", settings.group), &failed))?;
         Ok(Self {
+            cluster: cluster.clone(),
+            settings: settings.clone(),
             slots: Vec::new(),
             by_name: HashMap::new(),
             topics: HashMap::new(),
@@ -80,7 +84,6 @@ impl KafkaSink {
             offsets: None,
             member,
             health: Arc::clone(health),
-            transactional: settings.transactional,
             ready: !settings.transactional,
             stage: Stage::Idle,
             leaving: None,
@@ -235,6 +238,60 @@ impl KafkaSink {
         sent
     }
 
+    /// Gives up every record that has no outcome, and says so of each.
+    fn give_up(&mut self, deadline: Instant) -> Result<(), Error> {
+        // Ending a transaction with records under way waits for them.
+        self.producer.purge();
+        self.serve(Duration::ZERO);
+        while self.producer.outstanding() > 0 {
+            if Instant::now() >= deadline {
+                return Err(Error::new(Class::Retry, "abort", "records under way are not given up yet"));
+            }
+            self.serve(ACKNOWLEDGEMENT_STEP);
+        }
+        Ok(())
+    }
+
+    /// Takes another producer of the same name, whose first act ends the transaction of the old one and fences it.
+    ///
+    /// Sequence numbers are counted per producer id and epoch. Records that were given up, or refused, leave client and
+    /// broker of different minds about the next one: the broker takes a new record for a repeat of one that it has
+    /// seen and acknowledges it without writing it, or refuses the whole next transaction. A new epoch counts from
+    /// nothing, and whatever of the old one still comes in late is refused.
+    fn renew(&mut self) -> Result<(), Error> {
+        let producer = start(Kind::Producer, &producer_config(&self.cluster, &self.settings), &self.health)?;
+        self.producer = Arc::new(producer);
+        self.ready = false;
+        self.topics.clear();
+        for (topic, destination) in &mut self.slots {
+            let name = &destination.topic;
+            let opened = match self.topics.get(name) {
+                Some((known, _)) => Arc::clone(known),
+                None => {
+                    let failed = |failed: Failed| errors::error(format!("find topic {name}"), &failed);
+                    Arc::new(Topic::open(&self.producer, name.as_str()).map_err(failed)?)
+                }
+            };
+            let partitions = self.topics.get(name).map_or(0, |(_, partitions)| *partitions);
+            self.topics.insert(name.clone(), (Arc::clone(&opened), partitions.max(destination.partition + 1)));
+            *topic = opened;
+        }
+        Ok(())
+    }
+
+    /// Ends the transaction before the client goes, so that readers do not wait for its time-out.
+    fn end_transaction(&mut self, deadline: Instant) -> Result<(), Error> {
+        if self.stage == Stage::Idle {
+            return Ok(());
+        }
+        self.give_up(deadline)?;
+        if self.settings.transactional {
+            let aborted = self.transaction().abort(left(deadline));
+            aborted.map_err(|failed| self.failed("abort transaction", &failed))?;
+        }
+        Ok(())
+    }
+
     fn commit_transaction(&mut self, positions: TopicPartitionList, deadline: Instant) -> Result<(), Error> {
         if self.stage != Stage::OffsetsSent {
             if positions.count() > 0 {
@@ -330,7 +387,7 @@ impl Sink for KafkaSink {
 
     fn begin(&mut self) -> Result<(), Error> {
         self.get_ready(READY_WAIT)?;
-        if self.transactional && self.stage == Stage::Idle {
+        if self.settings.transactional && self.stage == Stage::Idle {
             self.transaction().begin().map_err(|failed| self.failed("begin a transaction", &failed))?;
         }
         self.stage = Stage::Open;
@@ -359,7 +416,7 @@ impl Sink for KafkaSink {
             self.settle(context, deadline)?;
         }
         let positions = list(positions).map_err(|reason| Error::new(Class::Fatal, context, reason))?;
-        if self.transactional {
+        if self.settings.transactional {
             self.commit_transaction(positions, deadline)?;
         } else {
             self.commit_positions(&positions, deadline)?;
@@ -370,23 +427,13 @@ impl Sink for KafkaSink {
     }
 
     fn abort(&mut self, timeout: Duration) -> Result<(), Error> {
-        if self.is_stuck() {
-            // Only a new producer of the same name ends the transaction; the caller makes one.
-            return Err(Error::new(Class::Retry, "abort", "the producer does not answer any more"));
-        }
         let deadline = Instant::now() + timeout;
-        // First: aborting with records under way waits for them.
-        self.producer.purge();
-        self.serve(Duration::ZERO);
-        while self.producer.outstanding() > 0 {
-            if Instant::now() >= deadline {
-                return Err(Error::new(Class::Retry, "abort", "records under way are not given up yet"));
-            }
-            self.serve(ACKNOWLEDGEMENT_STEP);
-        }
-        if self.transactional && self.stage != Stage::Idle {
-            let aborted = self.transaction().abort(left(deadline));
-            aborted.map_err(|failed| self.failed("abort transaction", &failed))?;
+        let is_in_doubt = self.refused || self.producer.outstanding() > 0;
+        if self.settings.transactional && is_in_doubt {
+            self.give_up(deadline)?;
+            self.renew()?;
+        } else {
+            self.end_transaction(deadline)?;
         }
         self.stage = Stage::Idle;
         self.refused = false;
@@ -404,7 +451,7 @@ impl Sink for KafkaSink {
 
     fn close(mut self: Box<Self>, timeout: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + timeout;
-        let aborted = if self.stage == Stage::Idle || self.is_stuck() { Ok(()) } else { self.abort(timeout) };
+        let aborted = self.end_transaction(deadline);
         let context = "leave the group";
         // The end of a client leaves a static member in its group; giving up the subscription does not.
         self.member.unsubscribe().map_err(|failed| self.failed(context, &failed))?;
