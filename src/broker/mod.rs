@@ -150,6 +150,9 @@ pub trait Cluster: Send + Sync {
     /// (the end when there is none), in the order asked.
     fn offsets_at(&self, partitions: &[TopicPartition], at_ms: i64) -> Result<Vec<Result<i64, Error>>, Error>;
 
+    /// The members of a group and what each owns; `None` while the group is sharing its partitions out.
+    fn members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, Error>;
+
     /// Appends records to one partition, in order, outside any transaction. Ok: all are durable; their offsets.
     /// An error leaves unknown which of them were appended. For control entries and small tools, not for flows.
     fn append(&self, to: &TopicPartition, records: &[NewRecord<'_>]) -> Result<Vec<i64>, Error>;
@@ -250,6 +253,15 @@ pub struct Position {
 
 /// Kafka's own limit for the metadata of a committed offset.
 pub const POSITION_NOTE_BYTES_MAX: usize = 4096;
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// As in [`SinkSettings::instance`]; empty for one that has no lasting name.
+    pub instance: String,
+    /// What it owns.
+    pub owns: Vec<TopicPartition>,
+}
 
 /// A change of which partitions this sink owns.
 #[derive(Clone, Debug, PartialEq, Eq)]

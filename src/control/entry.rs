@@ -209,6 +209,8 @@ pub struct StreamCopied {
     pub incarnation: u32,
     /// When.
     pub at_ms: i64,
+    /// The operator's order that was begun last. Beside the one in the group's note, which may get lost.
+    pub order: Option<String>,
 }
 
 /// Which incarnation of a topic has this id.

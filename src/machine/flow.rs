@@ -195,6 +195,10 @@ impl Stream {
             // The target may take it by now.
             self.refused.clear();
         }
+        if self.incarnation != note.incarnation {
+            self.refused.clear();
+            self.suspects = None;
+        }
         self.phase = Phase::Running;
         self.begun = true;
         self.incarnation = note.incarnation;

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use crate::model::names::{RegionName, TopicName};
+use crate::model::record::{RecordRef, TimestampKind};
 
 /// Where and when a record was born.
 pub const ORIGIN: &str = "ls_origin";
@@ -59,6 +60,16 @@ impl<'a> Origin<'a> {
         let at = stream_offset(parts.next()?)?;
         let timestamp_ms = number(parts.next()?)?;
         parts.next().is_none().then_some(Self { region, topic, partition, at, timestamp_ms })
+    }
+
+    /// Whether `record` has the time that this origin names, as far as brokers let a copy keep it: the broker may set
+    /// the time of every record itself; a record without a time gets one; Kafka's client takes 0 for none, so that a
+    /// driver writes 1.
+    pub fn fits_time(&self, record: &RecordRef<'_>) -> bool {
+        record.timestamp_kind == TimestampKind::AppendTime
+            || self.timestamp_ms == record.timestamp_ms
+            || self.timestamp_ms == -1
+            || (self.timestamp_ms, record.timestamp_ms) == (0, 1)
     }
 }
 

@@ -115,9 +115,7 @@ fn copied(place: &Place, seen: &Seen, record: &RecordRef<'_>, origin: &Origin<'_
     let Some(region) = place.others.iter().position(|other| other.as_str() == origin.region) else {
         return Birth::Republished;
     };
-    let fits = origin.topic == place.topic.as_str()
-        && origin.partition == place.partition
-        && (broker_set_time || origin.timestamp_ms == record.timestamp_ms);
+    let fits = origin.topic == place.topic.as_str() && origin.partition == place.partition && origin.fits_time(record);
     if !fits {
         Birth::Republished
     } else if seen.is_below(region, origin.at) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tracing::warn;
 
 use crate::broker::{Class, Error, Failure, Fetched, NewTopic, Slot};
-use crate::machine::flow::{Phase, Stop};
+use crate::machine::flow::Stop;
 use crate::model::names::TopicPartition;
 use crate::model::provenance;
 use crate::model::record::{Headers, NewRecord, RecordBatch, RecordRef};
@@ -30,6 +30,8 @@ enum Step {
     CommitFirst,
     /// The stream stands still; this record and those behind it are fetched again later.
     Halt,
+    /// The transaction was aborted: every lane was sent back.
+    Back,
 }
 
 impl Session<'_> {
@@ -66,10 +68,10 @@ impl Session<'_> {
     }
 
     fn break_lane(&mut self, slot: Slot, error: &Error) {
+        let now = self.now();
         if let Some(lane) = self.lanes.get_mut(slot).and_then(Option::as_mut) {
             warn!(source = %lane.source, "reading stops: {error}");
-            lane.stream.phase = Phase::Resolving;
-            self.recheck(slot);
+            lane.retry(format!("{}: {error}", error.class.label()), now);
         }
     }
 
@@ -92,9 +94,13 @@ impl Session<'_> {
                 bytes += record.body_bytes();
                 index += 1;
             }
+            if matches!(step, Step::Back) {
+                // What the lane held was discarded with it: counting it now would count it for good.
+                return Ok(Went::Back);
+            }
             self.count(slot, (index - first) as u64, bytes as u64);
             match step {
-                Step::Done => {}
+                Step::Done | Step::Back => {}
                 Step::Halt => return Ok(Went::On),
                 Step::CommitFirst if self.commit()? == Went::Back => return Ok(Went::Back),
                 Step::CommitFirst => {}
@@ -154,7 +160,8 @@ impl Session<'_> {
         let values = stamp::values(route, record, verdict);
         let origin = lane.stamp.value(record.offset, record.timestamp_ms);
         let stamped = Stamped::new(&values, origin, verdict);
-        match self.sink.append(lane.out, &stamped.record(record), tag(slot, record.offset)) {
+        let Some(out) = lane.out else { return Ok(Step::Halt) };
+        match self.sink.append(out, &stamped.record(record), tag(slot, record.offset)) {
             Ok(true) => {}
             Ok(false) if self.open.records > 0 => return Ok(Step::CommitFirst),
             Ok(false) => {
@@ -165,7 +172,7 @@ impl Session<'_> {
                 lane.stream.refuse(record.offset, record.offset, 1, error.reason);
                 return self.put_aside(slot, record);
             }
-            Err(error) => return self.abort(error).map(|_| Step::Halt),
+            Err(error) => return self.abort(error).map(|_| Step::Back),
         }
         let tally = &mut lane.stream.open;
         tally.copied += 1;
@@ -206,7 +213,13 @@ impl Session<'_> {
         let Some(lane) = self.lanes[slot].as_mut() else { return Ok(Step::Halt) };
         warn!(source = %lane.source, offset = record.offset, "record put aside: {reason}");
         let target = format!("{}/{}", self.runner.settings.to, lane.target);
-        let origin = lane.stamp.value(record.offset, record.timestamp_ms);
+        let birth = decide::birth(&lane.place, &lane.stream.seen, record);
+        let kept = record.headers.last(provenance::ORIGIN).flatten();
+        let origin = match (birth, kept) {
+            // A copy that is forwarded keeps the place of its birth, here too.
+            (Birth::Copied { .. }, Some(kept)) => kept,
+            _ => lane.stamp.value(record.offset, record.timestamp_ms),
+        };
         let fits = lane.dead_letter_refusals == 0 && record.body_bytes() + DEAD_LETTER_ROOM_BYTES <= body_bytes_max;
         let has_headers = lane.dead_letter_refusals < 2;
         let dead = NewRecord {
@@ -229,10 +242,9 @@ impl Session<'_> {
                 lane.dead_letter_refusals += 1;
                 return Ok(Step::CommitFirst);
             }
-            Err(error) => return self.abort(error).map(|_| Step::Halt),
+            Err(error) => return self.abort(error).map(|_| Step::Back),
         }
         lane.stream.open.dead_lettered += 1;
-        let birth = decide::birth(&lane.place, &lane.stream.seen, record);
         lane.worked_off(record, birth);
         self.open.records += 1;
         Ok(Step::Done)

@@ -32,8 +32,8 @@ pub struct Lane {
     pub source: TopicPartition,
     /// Where it is written.
     pub target: TopicPartition,
-    /// The destination's number in the sink.
-    pub out: Slot,
+    /// The destination's number in the sink, once it was opened.
+    pub out: Option<Slot>,
     /// The dead-letter destination's number in the sink and the largest record it takes, once it was needed.
     pub dead_letter: Option<(Slot, usize)>,
     /// The state.
@@ -81,13 +81,13 @@ const BORN_RUNS_MAX: usize = 1024;
 
 impl Lane {
     /// A lane whose position is still to be asked for.
-    pub fn new(index: usize, route: &Route, partition: i32, out: Slot, meter: Arc<LinkMeter>) -> Self {
+    pub fn new(index: usize, route: &Route, partition: i32, meter: Arc<LinkMeter>) -> Self {
         Self {
             route: index,
             partition,
             source: route.source(partition),
             target: route.target(partition),
-            out,
+            out: None,
             dead_letter: None,
             stream: Stream::new(),
             stamp: Stamp::new(&route.copy.from, &route.copy.topic, partition, 1),
@@ -121,6 +121,8 @@ impl Lane {
 
     /// Stands still until somebody acts.
     pub fn stop(&mut self, stop: Stop, detail: String, now: Duration) {
+        // Somebody may mend the dead-letter topic too before it is tried again.
+        self.dead_letter_refusals = 0;
         let look = if stop == Stop::Rejected { REFUSED_LOOK_EVERY } else { STOPPED_LOOK_EVERY };
         self.stream.phase = Phase::Stopped { stop, detail };
         self.wait = Wait::Until(now + look);

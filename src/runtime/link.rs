@@ -212,13 +212,17 @@ impl Runner {
         let seen = self.world.target_watch.latest();
         let batch_bytes_max = topics.iter().filter_map(|topic| seen.topic(topic)?.record_bytes_max).min();
         SinkSettings {
-            group: GroupName::new(format!("longshore-link-{}-{}", self.settings.from, self.settings.to)),
+            group: self.group(),
             instance: self.settings.instance.clone(),
             topics,
             transactional: self.settings.exactly_once,
             buffer_bytes_max: SINK_BUFFER_BYTES_MAX,
             batch_bytes_max: batch_bytes_max.map_or(BATCH_BYTES_MAX, |bytes| bytes.min(BATCH_BYTES_MAX)),
         }
+    }
+
+    fn group(&self) -> GroupName {
+        GroupName::new(format!("longshore-link-{}-{}", self.settings.from, self.settings.to))
     }
 
     fn resolver(&self) -> Resolver {
@@ -234,6 +238,9 @@ impl Runner {
             skips_gaps: self.settings.skips_gaps,
             clock: Arc::clone(&self.world.clock),
             stop: Stop::new(),
+            target_watch: Arc::clone(&self.world.target_watch),
+            group: self.group(),
+            instance: self.settings.instance.clone(),
         }
     }
 

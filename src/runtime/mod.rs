@@ -11,5 +11,6 @@ pub mod link;
 mod session;
 mod carry;
 mod look;
+mod orphans;
 pub mod topics;
 pub mod bridge;

@@ -4,9 +4,10 @@
 //! incarnation; the newest copy in the target; for a stream never copied before, `start_from`. A stream that was copied
 //! before never falls back to `start_from`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
 
 use crate::broker::{Bounds, Error, SharedCluster};
 use crate::clock::SharedClock;
@@ -14,20 +15,24 @@ use crate::control::ControlLog;
 use crate::control::entry::{self, Incarnation, Order, OrderAction, StreamCopied, TopicMet};
 use crate::machine::flow;
 use crate::machine::note::Note;
-use crate::model::names::{RegionName, TopicName, TopicPartition};
+use crate::model::names::{GroupName, RegionName, TopicName, TopicPartition};
 use crate::model::provenance::{self, Origin, StreamOffset};
-use crate::model::record::TimestampKind;
 use crate::policy::decide::{self, Provenance, Seen};
 use crate::policy::subscription::StartFrom;
+use crate::runtime::orphans::Orphans;
 use crate::runtime::route::Route;
 use crate::runtime::scan;
 use crate::runtime::stop::Stop;
+use crate::runtime::watch::Watch;
 
 /// How far back the newest copy is searched for a stream of which nothing at all is known.
 const UNKNOWN_STREAM_SEARCH_OFFSETS_MAX: i64 = 1_000_000;
 /// How far before a position that was not reached by reading the source is looked at for the newest copies in it. An
 /// application that passes on copies older than that, headers, time and all, is taken for a link.
 const SEEN_BEFORE_OFFSETS_MAX: i64 = 10_000;
+
+/// How long no question may come before something else is looked at.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What is asked of a stream.
 pub struct Question {
@@ -41,6 +46,14 @@ pub struct Question {
     pub partition: i32,
     /// The position that the group holds, or where the stream stood when it broke.
     pub position: Option<(i64, Note)>,
+}
+
+/// What the resolver has to tell.
+pub enum News {
+    /// What was asked.
+    Answer(Answer),
+    /// Partitions that have no owner; it is for this instance to join the group anew.
+    Orphans(Vec<TopicPartition>),
 }
 
 /// What came out.
@@ -103,17 +116,54 @@ pub struct Resolver {
     pub clock: SharedClock,
     /// Ends searches.
     pub stop: Stop,
+    /// What the target's topics look like.
+    pub target_watch: Arc<Watch>,
+    /// The link's group on the target.
+    pub group: GroupName,
+    /// This process's name in it.
+    pub instance: String,
 }
 
 impl Resolver {
-    /// Answers until the asking side is gone.
-    pub fn run(self, questions: Receiver<Question>, answers: SyncSender<Answer>) {
-        for question in questions {
-            let outcome = self.resolve(&question).unwrap_or_else(Outcome::Retry);
-            if answers.send(Answer { lane: question.lane, token: question.token, outcome }).is_err() {
+    /// Answers until the asking side is gone, and tells it of partitions that nobody owns.
+    pub fn run(self, questions: Receiver<Question>, news: SyncSender<News>) {
+        let mut orphans = Orphans::default();
+        loop {
+            let told = match questions.recv_timeout(IDLE) {
+                Ok(question) => {
+                    let outcome = self.resolve(&question).unwrap_or_else(Outcome::Retry);
+                    news.send(News::Answer(Answer { lane: question.lane, token: question.token, outcome }))
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = self.clock.monotonic();
+                    match orphans.look(&*self.target, &self.group, &self.instance, || self.targets(), now) {
+                        Ok(found) if found.is_empty() => Ok(()),
+                        Ok(found) => news.send(News::Orphans(found)),
+                        Err(error) => {
+                            tracing::debug!("the group's members are not known: {error}");
+                            Ok(())
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if told.is_err() {
                 return;
             }
         }
+    }
+
+    /// Every partition that the link writes to.
+    fn targets(&self) -> BTreeSet<TopicPartition> {
+        let seen = self.target_watch.latest();
+        if seen.number == 0 || seen.trouble.is_some() {
+            return BTreeSet::new();
+        }
+        let partitions = self.routes.iter().filter_map(|route| {
+            let topic = &route.copy.target_topic;
+            Some((0..seen.topic(topic)?.partitions).map(|partition| TopicPartition::new(topic, partition)))
+        });
+        partitions.flatten().collect()
     }
 
     fn resolve(&self, question: &Question) -> Result<Outcome, Error> {
@@ -144,6 +194,7 @@ impl Resolver {
         let log = Log { source, incarnation, bounds, topic_id: topic.id };
         let order = self.order(question, route);
         if let Some(Order { id, action: OrderAction::Seek { offset }, .. }) = &order {
+            self.remember_order(question, &log, id)?;
             let next = (*offset).clamp(log.bounds.start, log.bounds.end);
             let seen = self.seen_before(route, &log, next)?;
             return Ok(log.begin(next, Note { incarnation: log.incarnation, order: Some(id.clone()), seen }, 0));
@@ -161,6 +212,9 @@ impl Resolver {
             },
         };
         let (next, note) = position;
+        if let Some(order) = &order {
+            self.remember_order(question, &log, &order.id)?;
+        }
         self.check(route, &log, next, note, order)
     }
 
@@ -218,12 +272,29 @@ impl Resolver {
         Ok(seen)
     }
 
+    /// Remembers outside of the group which order is carried out: the group may lose its positions.
+    fn remember_order(&self, question: &Question, log: &Log, id: &str) -> Result<(), Error> {
+        let key = entry::stream_key(&self.from, &self.to, &log.source.topic, question.partition);
+        match self.control.read::<StreamCopied>(&key) {
+            Some(copied) if copied.order.as_deref() != Some(id) => {
+                self.control.write(&key, &StreamCopied { order: Some(id.to_owned()), ..copied })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An order that this stream has not carried out.
     fn order(&self, question: &Question, route: &Route) -> Option<Order> {
         let key = entry::order_key(&self.from, &self.to, &route.copy.source_topic, question.partition);
         let order = self.control.read::<Order>(&key)?;
-        let done = question.position.as_ref().and_then(|(_, note)| note.order.as_deref());
-        (done != Some(order.id.as_str())).then_some(order)
+        let is_done = match &question.position {
+            Some((_, note)) => note.order.as_deref() == Some(order.id.as_str()),
+            None => {
+                let key = entry::stream_key(&self.from, &self.to, &route.copy.source_topic, question.partition);
+                self.control.read::<StreamCopied>(&key).is_some_and(|it| it.order.as_deref() == Some(order.id.as_str()))
+            }
+        };
+        (!is_done).then_some(order)
     }
 
     /// What the link saw of the topic when it first met it; says so the first time.
@@ -243,13 +314,14 @@ impl Resolver {
         let copied = self.control.read::<StreamCopied>(&key);
         let target = route.target(question.partition);
         let here = self.target.bounds(std::slice::from_ref(&target))?.swap_remove(0)?;
-        let limit = copied.as_ref().map_or(UNKNOWN_STREAM_SEARCH_OFFSETS_MAX, |copied| here.end - copied.target_end);
-        let newest = scan::newest(&self.target, &target, limit, &self.stop, |newest: &mut Newest, record| {
+        let unknown = here.end - UNKNOWN_STREAM_SEARCH_OFFSETS_MAX;
+        let floor = copied.as_ref().map_or(unknown, |copied| copied.target_end);
+        let newest = scan::newest(&self.target, &target, floor, &self.stop, |newest: &mut Newest, record| {
             let origin = Origin::parse(record.headers.last(provenance::ORIGIN)??)?;
             let is_ours = route.carries(&origin.region)
                 && origin.topic == route.copy.topic.as_str()
                 && origin.partition == question.partition
-                && (record.timestamp_kind == TimestampKind::AppendTime || origin.timestamp_ms == record.timestamp_ms);
+                && origin.fits_time(record);
             (is_ours && newest.rises(&origin)).then(|| (origin.region.into_owned(), origin.at))
         })?;
         let note = Note { incarnation: log.incarnation, ..Note::first(route.others.len()) };
@@ -262,6 +334,7 @@ impl Resolver {
                     target_end: here.end,
                     incarnation: log.incarnation,
                     at_ms: self.clock.now_ms(),
+                    order: None,
                 };
                 self.control.write(&key, &started)?;
                 Ok(Recovered::At(next, note))
@@ -282,7 +355,7 @@ impl Resolver {
             let next = (at.offset + 1).min(if at.incarnation == log.incarnation { log.bounds.end } else { i64::MAX });
             return Ok(Recovered::At(next, Note { incarnation: at.incarnation, ..note }));
         }
-        let found = scan::newest(&self.source, &log.source, i64::MAX, &self.stop, |(): &mut (), record| {
+        let found = scan::newest(&self.source, &log.source, 0, &self.stop, |(): &mut (), record| {
             let origin = Origin::parse(record.headers.last(provenance::ORIGIN)??)?;
             (origin.region == region && origin.topic == route.copy.topic.as_str() && origin.at == at)
                 .then_some(record.offset)

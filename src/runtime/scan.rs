@@ -13,20 +13,20 @@ const FETCH_TIMEOUT: Duration = Duration::from_millis(250);
 const EMPTY_FETCHES_MAX: u32 = 60;
 const BUFFER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The newest record of `partition` for which `pick` gives something, among the last `offsets_max` offsets.
+/// The newest record of `partition` for which `pick` gives something, at offset `floor` or behind it.
 /// Reads windows that double in size, so a match near the end costs little. `pick` is handed the records of a window in
 /// their order and may remember something of them; it begins each window with nothing.
 pub fn newest<T, M: Default>(
     cluster: &SharedCluster,
     partition: &TopicPartition,
-    offsets_max: i64,
+    floor: i64,
     stop: &Stop,
     pick: impl Fn(&mut M, &RecordRef<'_>) -> Option<T>,
 ) -> Result<Option<T>, Error> {
     let bounds = cluster.bounds(std::slice::from_ref(partition))?.swap_remove(0)?;
     let settings = SourceSettings { client_id: "longshore-recovery".to_owned(), buffer_bytes_max: BUFFER_BYTES_MAX };
     let mut source = cluster.source(&settings)?;
-    let floor = bounds.start.max(bounds.end.saturating_sub(offsets_max));
+    let floor = bounds.start.max(floor);
     let (mut until, mut window) = (bounds.end, FIRST_WINDOW_OFFSETS);
     while until > floor {
         let from = floor.max(until - window);

@@ -4,7 +4,7 @@
 //! There is no third way for a position to move.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -18,7 +18,7 @@ use crate::model::names::TopicPartition;
 use crate::model::provenance::Stamp;
 use crate::runtime::lane::{Lane, Wait};
 use crate::runtime::link::Runner;
-use crate::runtime::resolve::{Answer, Outcome, Question};
+use crate::runtime::resolve::{Answer, News, Outcome, Question};
 
 /// Records taken from the source at once.
 const FETCH_RECORDS_MAX: usize = 10_000;
@@ -66,7 +66,7 @@ pub struct Session<'a> {
     pub(super) ever_owned: bool,
     owned: HashMap<TopicPartition, usize>,
     ask: SyncSender<Question>,
-    answers: Receiver<Answer>,
+    news: Receiver<News>,
     polled_at: Duration,
     looked_at: Duration,
     positions_at: Duration,
@@ -103,7 +103,7 @@ impl<'a> Session<'a> {
         source: Box<dyn Source>,
         sink: Box<dyn Sink>,
         ask: SyncSender<Question>,
-        answers: Receiver<Answer>,
+        news: Receiver<News>,
     ) -> Self {
         let now = runner.world.clock.monotonic();
         let records = runner.settings.records_per_second.map(|rate| (Budget::new(rate, now), Unit::Records));
@@ -122,7 +122,7 @@ impl<'a> Session<'a> {
             ever_owned: false,
             owned: HashMap::new(),
             ask,
-            answers,
+            news,
             polled_at: Duration::ZERO,
             looked_at: Duration::ZERO,
             positions_at: Duration::ZERO,
@@ -318,8 +318,7 @@ impl<'a> Session<'a> {
             let route = &routes[index];
             let topic = &route.copy.source_topic;
             let meter = self.runner.world.metrics.link(&settings.from, &settings.to, topic, partition.partition);
-            let out = self.sink.open(partition)?;
-            let mut lane = Lane::new(index, route, partition.partition, out, meter);
+            let mut lane = Lane::new(index, route, partition.partition, meter);
             self.lanes_made += 1;
             lane.token = self.lanes_made << 32;
             let slot = self.lanes.iter().position(Option::is_none).unwrap_or(self.lanes.len());
@@ -407,18 +406,45 @@ impl<'a> Session<'a> {
 
     /// Begins lanes whose positions have been found out.
     pub(super) fn take_answers(&mut self, now: Duration) -> Result<(), Error> {
-        while let Ok(Answer { lane: slot, token, outcome }) = self.answers.try_recv() {
+        loop {
+            let Answer { lane: slot, token, outcome } = match self.news.try_recv() {
+                Ok(News::Answer(answer)) => answer,
+                Ok(News::Orphans(partitions)) => {
+                    let named: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+                    let reason = format!("nobody owns {}; joining the group anew", named.join(", "));
+                    return Err(Error::new(Class::Retry, "share partitions", reason));
+                }
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Error::new(Class::Fatal, "find positions", "the resolver has ended"));
+                }
+            };
             if self.lanes.get(slot).and_then(Option::as_ref).is_none_or(|lane| lane.token != token) {
                 continue;
             }
             let is_open = self.lanes[slot].as_ref().is_some_and(|lane| lane.stream.open != flow::Tally::default());
             if is_open && self.commit()? == Went::Back {
+                // The abort passed over it, for it had no position yet; the answer may be outdated by now.
+                if let Some(lane) = self.lanes[slot].as_mut().filter(|lane| lane.token == token) {
+                    lane.restart();
+                }
                 continue;
             }
             let Some(lane) = &mut self.lanes[slot] else { continue };
             lane.wait = Wait::None;
             match outcome {
                 Outcome::Begin { next, note, topic_id, gap } => {
+                    if lane.out.is_none() {
+                        match self.sink.open(&lane.target) {
+                            Ok(out) => lane.out = Some(out),
+                            // Others write on meanwhile.
+                            Err(error) if matches!(error.class, Class::Missing | Class::Denied | Class::Retry) => {
+                                lane.retry(format!("{}: {error}", error.class.label()), now);
+                                continue;
+                            }
+                            Err(error) => return Err(error),
+                        }
+                    }
                     lane.meter.update(|counters| counters.gap += gap);
                     lane.topic_id = topic_id;
                     lane.stamp = Stamp::new(&lane.place.region, &lane.place.topic, lane.partition, note.incarnation);
@@ -456,7 +482,6 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     pub(super) fn set_phase(&mut self, slot: usize, phase: Phase) {

@@ -140,6 +140,7 @@ macro_rules! contract {
                 a_topic_created_later_is_picked_up
                 partitions_added_later_are_picked_up
                 three_sinks_on_two_partitions_leave_one_idle
+                members_are_told_with_what_they_own
             }
         }
     };

@@ -20,6 +20,7 @@ mod orders;
 mod tidy;
 mod copy_embedded;
 mod copy_kafka;
+mod orphans_kafka;
 mod edges_kafka;
 mod chaos;
 mod faults_kafka;

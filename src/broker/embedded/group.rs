@@ -196,6 +196,23 @@ impl Group {
         Ok(Guard { _state: state })
     }
 
+    /// Every member and what it owns; `None` while a share is on its way from one to another.
+    pub fn members(&self) -> Option<Vec<crate::broker::Member>> {
+        let state = lock(&self.state);
+        if state.shares.values().any(|share| share.owner != share.target) {
+            return None;
+        }
+        let owned_by = |id: MemberId| {
+            let owned = state.shares.iter().filter(move |(_, share)| share.owner == Some(id));
+            owned.map(|(partition, _)| partition.clone()).collect()
+        };
+        let member = |(id, member): (&MemberId, &Member)| crate::broker::Member {
+            instance: member.instance.clone(),
+            owns: owned_by(*id),
+        };
+        Some(state.members.iter().map(member).collect())
+    }
+
     /// Takes a member out at once.
     pub fn leave(&self, id: MemberId) {
         let mut state = lock(&self.state);

@@ -24,7 +24,8 @@ use self::log::{Log, Outgoing, lock, missing, now_ms};
 use self::sink::EmbeddedSink;
 use self::source::EmbeddedSource;
 use super::{
-    Bounds, Capabilities, Class, Cluster, Error, NewTopic, Sink, SinkSettings, Source, SourceSettings, TopicDescription,
+    Bounds, Capabilities, Class, Cluster, Error, Member, NewTopic, Sink, SinkSettings, Source, SourceSettings,
+    TopicDescription,
 };
 use crate::model::names::{GroupName, TopicName, TopicPartition};
 use crate::model::record::NewRecord;
@@ -158,6 +159,10 @@ impl Cluster for Embedded {
 
     fn offsets_at(&self, partitions: &[TopicPartition], at_ms: i64) -> Result<Vec<Result<i64, Error>>, Error> {
         Ok(partitions.iter().map(|partition| self.shared.log.offset_at(partition, at_ms)).collect())
+    }
+
+    fn members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, Error> {
+        Ok(self.shared.group(group).members())
     }
 
     fn append(&self, to: &TopicPartition, records: &[NewRecord<'_>]) -> Result<Vec<i64>, Error> {

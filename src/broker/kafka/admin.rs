@@ -12,8 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::raw::{Client, Failed, Kind, Report, Topic, TopicConfig, TopicShape};
 use super::{Kafka, connection, default_to, errors, fix, start};
-use crate::broker::{Bounds, Class, Error, NewTopic, TopicDescription};
-use crate::model::names::{TopicName, TopicPartition};
+use crate::broker::{Bounds, Class, Error, Member, NewTopic, TopicDescription};
+use crate::model::names::{GroupName, TopicName, TopicPartition};
 use crate::model::record::NewRecord;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,6 +115,18 @@ impl Kafka {
                 Ok(Bounds { start: start.min(end), end })
             })
             .collect())
+    }
+
+    pub(super) fn list_members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, Error> {
+        let described = self.administrator.describe_group(group.as_str(), TIMEOUT);
+        let members = described.map_err(|failed| self.health.error(format!("describe group {group}"), &failed))?;
+        let named = |(topic, partition): (String, i32)| TopicPartition { topic: TopicName::new(topic), partition };
+        Ok(members.map(|members| {
+            members
+                .into_iter()
+                .map(|it| Member { instance: it.instance, owns: it.owns.into_iter().map(named).collect() })
+                .collect()
+        }))
     }
 
     pub(super) fn list_offsets_at(

@@ -23,9 +23,10 @@ use self::health::Health;
 use self::raw::{Client, Kind};
 use self::settings::Settings;
 use crate::broker::{
-    Bounds, Capabilities, Class, Cluster, Error, NewTopic, Sink, SinkSettings, Source, SourceSettings, TopicDescription,
+    Bounds, Capabilities, Class, Cluster, Error, Member, NewTopic, Sink, SinkSettings, Source, SourceSettings,
+    TopicDescription,
 };
-use crate::model::names::{TopicName, TopicPartition};
+use crate::model::names::{GroupName, TopicName, TopicPartition};
 use crate::model::record::NewRecord;
 
 /// One region's Kafka cluster.
@@ -73,6 +74,10 @@ impl Cluster for Kafka {
 
     fn offsets_at(&self, partitions: &[TopicPartition], at_ms: i64) -> Result<Vec<Result<i64, Error>>, Error> {
         self.list_offsets_at(partitions, at_ms)
+    }
+
+    fn members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, Error> {
+        self.list_members(group)
     }
 
     fn append(&self, to: &TopicPartition, records: &[NewRecord<'_>]) -> Result<Vec<i64>, Error> {

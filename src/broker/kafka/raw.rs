@@ -28,6 +28,8 @@ pub use write::{Offsets, Topic, Transaction};
 
 /// Longest wait for a client's threads to end; they go on ending in the background.
 const DESTROY_WAIT: Duration = Duration::from_secs(2);
+/// Complaints about partitions that wait to be looked at.
+const COMPLAINTS_MAX: usize = 1024;
 
 /// What librdkafka said of a call.
 #[derive(Clone, Debug)]
@@ -387,8 +389,9 @@ impl Drop for Client {
     fn drop(&mut self) {
         let handle = self.handle;
         let consumer = self.kind == Kind::Consumer;
-        // SAFETY: `drop` runs once and nothing uses the field afterwards.
-        let inbox = unsafe { ManuallyDrop::take(&mut self.inbox) };
+        // SAFETY: `drop` runs once and nothing uses the field afterwards. It stays wrapped until the handle is destroyed:
+        // a thread that cannot be started leaks both rather than leave librdkafka a freed inbox.
+        let inbox = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.inbox) });
         let (done, ended) = mpsc::sync_channel::<()>(1);
         let destroy = move || {
             let Handle(rk) = { handle };
@@ -396,7 +399,7 @@ impl Drop for Client {
             // SAFETY: the last use of the handle: messages, queues and topics hold an `Arc` of the client, so none is
             // left. The inbox outlives it.
             unsafe { ffi::rd_kafka_destroy_flags(rk, flags) };
-            drop(inbox);
+            drop(ManuallyDrop::into_inner(inbox));
             drop(done);
         };
         if std::thread::Builder::new().name("kafka-end".into()).spawn(destroy).is_ok() {
@@ -510,7 +513,12 @@ unsafe extern "C" fn on_error(rk: *mut ffi::rd_kafka_t, code: c_int, reason: *co
     if let Some((topic, partition)) = subject(&reason) {
         let failed = Failed { text: reason.clone(), ..Failed::of(code) };
         let complaint = Complaint { topic: topic.to_owned(), partition, failed };
-        inbox.complaints.lock().unwrap_or_else(PoisonError::into_inner).push(complaint);
+        let mut complaints = inbox.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only readers look at them; the observer hears all.
+        if complaints.len() < COMPLAINTS_MAX {
+            complaints.push(complaint);
+        }
+        drop(complaints);
         inbox.complained.store(true, Ordering::Release);
     }
     inbox.observer.complain(code, &reason);

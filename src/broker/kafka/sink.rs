@@ -61,8 +61,8 @@ pub struct KafkaSink {
     /// Partitions that the group wants back and that are not released yet.
     leaving: Option<HashSet<TopicPartition>>,
     failures: Vec<Failure>,
-    /// Records were refused since the last abort.
-    refused: bool,
+    /// Records were not written since the last abort.
+    unwritten: bool,
 }
 
 impl KafkaSink {
@@ -88,7 +88,7 @@ impl KafkaSink {
             stage: Stage::Idle,
             leaving: None,
             failures: Vec::new(),
-            refused: false,
+            unwritten: false,
         })
     }
 
@@ -150,7 +150,7 @@ impl KafkaSink {
             let Err(failed) = report.outcome else { continue };
             // Records that we gave up ourselves were not refused by anyone; the flow learns which had to wait in vain.
             let is_given_up = matches!(failed.code, Code::PurgeQueue | Code::PurgeInflight);
-            self.refused |= !is_given_up;
+            self.unwritten = true;
             let error = if is_given_up {
                 Error::new(Class::Abort, "append", "not acknowledged before the abort")
             } else {
@@ -206,7 +206,7 @@ impl KafkaSink {
     /// Waits until every appended record has an outcome.
     fn settle(&mut self, context: &str, deadline: Instant) -> Result<(), Error> {
         self.serve(Duration::ZERO);
-        while self.producer.outstanding() > 0 && !self.refused {
+        while self.producer.outstanding() > 0 && !self.unwritten {
             if Instant::now() >= deadline {
                 let error = Error::new(Class::Retry, context, "records are not acknowledged yet");
                 return Err(self.health.explain(error));
@@ -214,7 +214,7 @@ impl KafkaSink {
             self.serve(ACKNOWLEDGEMENT_STEP);
         }
         match self.failures.first() {
-            _ if !self.refused => Ok(()),
+            _ if !self.unwritten => Ok(()),
             Some(failure) => {
                 Err(Error::new(Class::Abort, context, format!("a record was refused: {}", failure.error.reason)))
             }
@@ -261,6 +261,7 @@ impl KafkaSink {
     fn renew(&mut self) -> Result<(), Error> {
         let producer = start(Kind::Producer, &producer_config(&self.cluster, &self.settings), &self.health)?;
         self.producer = Arc::new(producer);
+        self.offsets = None;
         self.ready = false;
         self.topics.clear();
         for (topic, destination) in &mut self.slots {
@@ -281,7 +282,7 @@ impl KafkaSink {
 
     /// Ends the transaction before the client goes, so that readers do not wait for its time-out.
     fn end_transaction(&mut self, deadline: Instant) -> Result<(), Error> {
-        if self.stage == Stage::Idle {
+        if self.stage == Stage::Idle || self.is_stuck() {
             return Ok(());
         }
         self.give_up(deadline)?;
@@ -428,7 +429,7 @@ impl Sink for KafkaSink {
 
     fn abort(&mut self, timeout: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + timeout;
-        let is_in_doubt = self.refused || self.producer.outstanding() > 0;
+        let is_in_doubt = self.unwritten || self.is_stuck() || self.producer.outstanding() > 0;
         if self.settings.transactional && is_in_doubt {
             self.give_up(deadline)?;
             self.renew()?;
@@ -436,7 +437,7 @@ impl Sink for KafkaSink {
             self.end_transaction(deadline)?;
         }
         self.stage = Stage::Idle;
-        self.refused = false;
+        self.unwritten = false;
         Ok(())
     }
 

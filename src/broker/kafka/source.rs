@@ -87,13 +87,17 @@ impl KafkaSource {
     /// One round: what lies ready, or else what comes within `timeout`.
     fn take(&mut self, records_max: usize, timeout: Duration, events: &mut Vec<Fetched>) {
         let Self { queue, readings, health, client } = self;
-        let mut broken = Vec::new();
+        let mut broken: Vec<(Slot, Error)> = Vec::new();
+        let is_broken = |broken: &[(Slot, Error)], slot| broken.iter().any(|(it, _)| *it == slot);
         queue.take(records_max, timeout, |arrival| match arrival {
             Arrival::Run(mut run) => {
                 if client.inbox().is_recreated(run.topic()) {
                     return;
                 }
                 let Some((slot, reading)) = readings.find(run.topic(), run.partition()) else { return };
+                if is_broken(&broken, slot) {
+                    return;
+                }
                 if run.offsets().is_some_and(|(first, _)| first < reading.next) {
                     run.drop_below(reading.next);
                 }
@@ -107,6 +111,7 @@ impl KafkaSource {
                 if let Some((slot, reading)) = readings.find(&topic, partition)
                     && offset >= reading.next
                     && !client.inbox().is_recreated(&topic)
+                    && !is_broken(&broken, slot)
                 {
                     reading.next = offset;
                     health.well();
@@ -117,7 +122,11 @@ impl KafkaSource {
                 let failed = Failed { text, ..Failed::of(code) };
                 let class = errors::class_of(code);
                 match readings.slot_of(&topic, partition) {
-                    Some(slot) if matches!(class, Class::Missing | Class::Denied | Class::Rejected) => {
+                    // Records that cannot be parsed are passed over by librdkafka: nothing behind them may count.
+                    Some(slot)
+                        if matches!(class, Class::Missing | Class::Denied | Class::Rejected)
+                            || matches!(code, Code::BadMessage | Code::NotImplemented) =>
+                    {
                         broken.push((slot, Error::new(class, format!("read {topic}/{partition}"), &failed.text)));
                     }
                     _ => health.complain(code, &failed.text),

@@ -6,7 +6,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::*;
-use crate::broker::{Capabilities, Cluster, Sink, SinkSettings, Slot, TopicDescription};
+use crate::broker::{Capabilities, Cluster, Member, Sink, SinkSettings, Slot, TopicDescription};
+use crate::model::names::GroupName;
 use crate::model::record::{Header, Headers, RecordBatch, TimestampKind};
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -132,6 +133,10 @@ impl Cluster for Shore {
 
     fn offsets_at(&self, _: &[TopicPartition], _: i64) -> Result<Vec<Result<i64, Error>>, Error> {
         unimplemented!("the control log does not ask for times")
+    }
+
+    fn members(&self, _: &GroupName) -> Result<Option<Vec<Member>>, Error> {
+        unimplemented!("the control log has no group")
     }
 
     fn append(&self, _to: &TopicPartition, records: &[NewRecord<'_>]) -> Result<Vec<i64>, Error> {

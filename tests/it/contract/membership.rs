@@ -1,12 +1,12 @@
 //! Cases: who owns which partition, how it goes from one sink to the next, and that an old owner changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use longshore::broker::Class;
 use longshore::model::names::{TopicName, TopicPartition};
 
-use super::world::{Member, STEP, World, at, eventually, fresh, group};
+use super::world::{Member, STEP, World, at, eventually, fresh, group, insist};
 
 fn all(topic: &TopicName, partitions: i32) -> BTreeSet<TopicPartition> {
     (0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect()
@@ -287,4 +287,22 @@ pub fn three_sinks_on_two_partitions_leave_one_idle(on: &World) {
     members.remove(busy).close();
     turn("the idle one to step in", &mut members.iter_mut().collect::<Vec<_>>(), |members| counts(members) == [1, 1]);
     members.into_iter().for_each(Member::close);
+}
+
+pub fn members_are_told_with_what_they_own(on: &World) {
+    let topic = on.topic(4);
+    let group = group();
+    let mut first = on.member(&group, "first", std::slice::from_ref(&topic));
+    first.gain(4);
+    let mut second = on.member(&group, "second", std::slice::from_ref(&topic));
+    turn("two halves", &mut [&mut first, &mut second], |members| counts(members) == [2, 2]);
+    let told = eventually("the group to stand", || {
+        first.step(STEP);
+        second.step(STEP);
+        insist(|| on.cluster.members(&group)).filter(|members| members.iter().all(|member| !member.owns.is_empty()))
+    });
+    let told: BTreeMap<String, BTreeSet<TopicPartition>> =
+        told.into_iter().map(|member| (member.instance, member.owns.into_iter().collect())).collect();
+    let owned = [("first", &first), ("second", &second)].map(|(name, it)| (name.to_owned(), it.owned.clone()));
+    assert_eq!(told, BTreeMap::from(owned));
 }

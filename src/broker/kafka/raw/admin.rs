@@ -49,6 +49,15 @@ pub struct Rights {
     pub write: bool,
 }
 
+/// A member of a group.
+#[derive(Clone, Debug)]
+pub struct GroupMember {
+    /// Its lasting name; empty when it has none.
+    pub instance: String,
+    /// Topics and partitions.
+    pub owns: Vec<(String, i32)>,
+}
+
 /// A setting of a topic.
 #[derive(Clone, Debug)]
 pub struct ConfigEntry {
@@ -168,6 +177,32 @@ impl Client {
             Ok(pointers(described, count)
                 .map(|topic| (text(ffi::rd_kafka_TopicDescription_name(topic)), shape(topic)))
                 .collect())
+        }
+    }
+
+    /// The members of a group; `None` unless its assignment stands.
+    pub fn describe_group(&self, name: &str, timeout: Duration) -> Result<Option<Vec<GroupMember>>, Failed> {
+        let name = c_string(name);
+        let mut names = [name.as_ptr()];
+        // SAFETY: the names are copied by the call; the rest as in `list_offsets`.
+        unsafe {
+            let kind = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+            let answer = self.ask(kind, timeout, |options, queue| {
+                ffi::rd_kafka_DescribeConsumerGroups(self.rk(), names.as_mut_ptr(), names.len(), options, queue);
+            })?;
+            let mut count = 0;
+            let result = ffi::rd_kafka_event_DescribeConsumerGroups_result(answer.0);
+            let groups = ffi::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+            let groups: Vec<_> = pointers(groups.cast_const().cast(), count).collect();
+            let Some(group) = groups.first().copied() else { return Ok(None) };
+            Failed::check(ffi::rd_kafka_error_code(ffi::rd_kafka_ConsumerGroupDescription_error(group)))?;
+            let stable = ffi::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
+            if ffi::rd_kafka_ConsumerGroupDescription_state(group) != stable {
+                return Ok(None);
+            }
+            let members = 0..ffi::rd_kafka_ConsumerGroupDescription_member_count(group);
+            let member = |index| member(ffi::rd_kafka_ConsumerGroupDescription_member(group, index));
+            Ok(Some(members.map(member).collect()))
         }
     }
 
@@ -322,6 +357,22 @@ unsafe fn shape(topic: *const ffi::rd_kafka_TopicDescription_t) -> Result<TopicS
             partitions: i32::try_from(count).unwrap_or(i32::MAX),
             replication_factor: i32::try_from(replicas).unwrap_or(0),
         })
+    }
+}
+
+/// # Safety
+/// `member` is valid.
+unsafe fn member(member: *const ffi::rd_kafka_MemberDescription_t) -> GroupMember {
+    // SAFETY: everything read belongs to the member; the name and the list may be null.
+    unsafe {
+        let instance = ffi::rd_kafka_MemberDescription_group_instance_id(member);
+        let list = ffi::rd_kafka_MemberDescription_assignment(member);
+        let list = ffi::rd_kafka_MemberAssignment_partitions(list).as_ref();
+        let owns = list.map_or(Vec::new(), |list| {
+            let elements = (0..usize::try_from(list.cnt).unwrap_or(0)).map(|index| &*list.elems.add(index));
+            elements.map(|element| (text(element.topic), element.partition)).collect()
+        });
+        GroupMember { instance: if instance.is_null() { String::new() } else { text(instance) }, owns }
     }
 }
 

@@ -57,7 +57,9 @@ impl Queue {
         if self.fill(max, Duration::ZERO) == 0 && !timeout.is_zero() && self.fill(1, timeout) == 1 && max > 1 {
             self.fill(max - 1, Duration::ZERO);
         }
-        let mut rest = self.taken.as_slice();
+        // Taken out, so that a panic in `each` leaves no message to be given out twice.
+        let mut taken = std::mem::take(&mut self.taken);
+        let mut rest = taken.as_slice();
         while let Some((first, others)) = rest.split_first() {
             // SAFETY: messages in `taken` are valid and owned by us until they are given to a run or destroyed.
             let head = unsafe { &**first };
@@ -76,7 +78,8 @@ impl Queue {
             let messages = run.iter().filter_map(|message| NonNull::new(*message).map(RawMessage)).collect();
             each(Arrival::Run(Run { messages, _client: Arc::clone(&self.client) }));
         }
-        self.taken.clear();
+        taken.clear();
+        self.taken = taken;
     }
 
     fn fill(&mut self, max: usize, timeout: Duration) -> usize {
