@@ -32,6 +32,9 @@ const ABORT_PAUSE_FLOOR: Duration = Duration::from_millis(50);
 const ABORT_PAUSE_CEILING: Duration = Duration::from_secs(5);
 /// An open transaction of fewer records is committed as soon as nothing more is waiting.
 const SMALL_TRANSACTION_RECORDS: u64 = 2_000;
+/// How long nothing is taken after the commit of a small transaction. The coordinator is still writing its markers; a
+/// record that comes too early waits not for these but for librdkafka, which pauses 20 ms before it asks again.
+const MARKERS_PAUSE: Duration = Duration::from_millis(10);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const POSITIONS_TIMEOUT: Duration = Duration::from_millis(300);
@@ -72,6 +75,8 @@ pub struct Session<'a> {
     positions_at: Duration,
     lanes_made: u64,
     aborts: Backoff,
+    /// Nothing is taken before that moment.
+    rests_until: Duration,
 }
 
 /// What is not committed yet.
@@ -128,6 +133,7 @@ impl<'a> Session<'a> {
             positions_at: Duration::ZERO,
             lanes_made: 0,
             aborts: Backoff::new(ABORT_PAUSE_FLOOR, ABORT_PAUSE_CEILING),
+            rests_until: Duration::ZERO,
         }
     }
 
@@ -179,6 +185,10 @@ impl<'a> Session<'a> {
     fn fetch(&mut self, now: Duration, events: &mut Vec<Fetched>) -> Result<(), Error> {
         let mut records_max = FETCH_RECORDS_MAX;
         let mut timeout = self.patience(now);
+        let rest = self.rests_until.saturating_sub(now);
+        if !rest.is_zero() {
+            (records_max, timeout) = (0, rest);
+        }
         for (budget, _) in &mut self.budgets {
             let affordable = budget.records(now);
             if affordable == 0 {
@@ -239,6 +249,9 @@ impl<'a> Session<'a> {
                 Err(error) if error.class == Class::Retry && self.now() < deadline => debug!("commit again: {error}"),
                 Err(error) => return self.abort(error),
             }
+        }
+        if self.runner.settings.exactly_once && (1..SMALL_TRANSACTION_RECORDS).contains(&self.open.records) {
+            self.rests_until = self.now() + MARKERS_PAUSE;
         }
         let now_ms = self.now_ms();
         self.lanes.iter_mut().flatten().for_each(|lane| lane.committed(now_ms));
