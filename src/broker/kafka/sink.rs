@@ -28,6 +28,8 @@ const READY_WAIT: Duration = Duration::from_secs(5);
 const METADATA_WAIT: Duration = Duration::from_secs(5);
 /// How long one poll may be spent on that.
 const READY_STEP: Duration = Duration::from_millis(100);
+/// How long a producer that is to be replaced may try to end its transaction.
+const ENDING_WAIT: Duration = Duration::from_millis(300);
 /// Longest sleep while acknowledgements are awaited: call-backs are served at once when they come.
 const ACKNOWLEDGEMENT_STEP: Duration = Duration::from_millis(1);
 
@@ -432,6 +434,10 @@ impl Sink for KafkaSink {
         let is_in_doubt = self.unwritten || self.is_stuck() || self.producer.outstanding() > 0;
         if self.settings.transactional && is_in_doubt {
             self.give_up(deadline)?;
+            if !self.is_stuck() && self.stage != Stage::Idle {
+                // Only to spare the new producer the wait for it: what it cannot end, the new one will.
+                drop(self.transaction().abort(left(deadline).min(ENDING_WAIT)));
+            }
             self.renew()?;
         } else {
             self.end_transaction(deadline)?;
