@@ -163,12 +163,11 @@ fn a_peer_that_comes_late_and_goes_away_for_a_minute_holds_no_other_up() {
             let fits = |(from, state): (&String, &String)| (from == bj) == (state != "running");
             (states.len() == 2 && states.iter().all(fits)).then_some(())
         });
-        let status: Value =
-            serde_json::from_slice(&setup.run(&["status", "-o", "json"]).stdout).expect("status answers");
-        assert_eq!(
-            (&status["regions"][bj]["reachable"], &status["regions"][here]["reachable"]),
-            (&false.into(), &true.into())
-        );
+        eventually(READY, "status reaches this region and not the lost one", || {
+            let status: Value = serde_json::from_slice(&setup.run(&["status", "-o", "json"]).stdout).ok()?;
+            let reachable = |region: &str| status["regions"][region]["reachable"] == true;
+            (reachable(here) && !reachable(bj)).then_some(())
+        });
     };
     says_so(&bridges[0], hz);
     says_so(&bridges[1], sh);
@@ -310,14 +309,19 @@ fn what_an_at_least_once_link_repeats_is_recognised_and_carried_on_once() {
     assert!(!repeats.is_empty(), "no kill repeated anything: nothing was proven");
     eprintln!("{} records repeated", repeats.len());
     unit.wait_metric("longshore_link_lag_records", &[], COPIED, |lag| lag == 0.0);
-    plain::assert_same_bodies("in bj", &records, &plain::read_at_least(bj, &topic, records.len(), COPIED));
+    let mut seen = HashSet::new();
+    let (there, again): (Vec<plain::Read>, Vec<plain::Read>) =
+        plain::read_at_least(bj, &topic, records.len(), COPIED).into_iter().partition(|it| seen.insert(origin(it)));
+    plain::assert_same_bodies("in bj", &records, &there);
+    // That link may repeat too, but only what it says it gave up.
+    assert!(again.is_empty() || unit.log().contains("transaction aborted"), "{} repeats in bj", again.len());
     let skipped = unit.metric("longshore_link_skipped_records_total", &[r#"reason="duplicate_copy""#]);
     assert_eq!(skipped, Some(repeats.len() as f64), "every repeat is counted");
     assert_eq!(unit.metric("longshore_republished_copies_total", &[]).unwrap_or(0.0), 0.0);
 }
 
 #[test]
-fn a_commit_whose_coordinator_is_gone_ends_in_time_and_a_new_sink_goes_on() {
+fn a_commit_whose_coordinator_is_gone_ends_in_time_and_the_sink_goes_on() {
     // librdkafka's own pretended cluster: only there can the group's coordinator go and the others stay.
     let mock = rdkafka::mocking::MockCluster::new(3).expect("a pretended cluster");
     mock.create_topic("orders", 1, 3).expect("created");
@@ -359,9 +363,12 @@ fn a_commit_whose_coordinator_is_gone_ends_in_time_and_a_new_sink_goes_on() {
     let error = commit(&mut sink, 6, limit).expect_err("nobody takes the position");
     assert!(began.elapsed() < limit * 3, "{error}: after {:?}", began.elapsed());
     assert!(error.to_string().contains("coordinator is gone"), "{error}");
-    sink.abort(limit).expect_err("this producer is lost");
-    sink.close(limit).unwrap_or_else(|error| eprintln!("as expected: {error}"));
+    sink.abort(limit).expect("the producer is given up for another");
     coordinate(3);
-    let mut next = open();
-    commit(&mut next, 7, READY).expect("committed");
+    eventually(READY, "the position can be committed again", || {
+        drop(sink.poll(Duration::from_millis(100)));
+        let committed = commit(&mut sink, 7, READY);
+        committed.map_err(|_| sink.abort(READY).expect("another producer")).ok()
+    });
+    sink.close(READY).expect("left");
 }

@@ -17,6 +17,8 @@ use crate::model::names::{GroupName, TopicName, TopicPartition};
 use crate::model::record::NewRecord;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Whoever asks has other things to do.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Looked-up offsets by topic and partition.
 type Offsets = HashMap<(String, i32), Result<i64, Failed>>;
@@ -118,7 +120,7 @@ impl Kafka {
     }
 
     pub(super) fn list_members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, Error> {
-        let described = self.administrator.describe_group(group.as_str(), TIMEOUT);
+        let described = self.administrator.list_group(group.as_str(), MEMBERS_TIMEOUT);
         let members = described.map_err(|failed| self.health.error(format!("describe group {group}"), &failed))?;
         let named = |(topic, partition): (String, i32)| TopicPartition { topic: TopicName::new(topic), partition };
         Ok(members.map(|members| {

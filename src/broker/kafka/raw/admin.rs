@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int};
+use std::ptr;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -180,29 +181,21 @@ impl Client {
         }
     }
 
-    /// The members of a group; `None` unless its assignment stands.
-    pub fn describe_group(&self, name: &str, timeout: Duration) -> Result<Option<Vec<GroupMember>>, Failed> {
-        let name = c_string(name);
-        let mut names = [name.as_ptr()];
-        // SAFETY: the names are copied by the call; the rest as in `list_offsets`.
+    /// The members of a group; `None` unless its assignment stands. Asks every broker for its groups, because
+    /// librdkafka's newer request to the coordinator alone ends the process by an assertion when the coordinator is
+    /// away (`rd_kafka_enq_once_del_source_return`, 2.12).
+    pub fn list_group(&self, name: &str, timeout: Duration) -> Result<Option<Vec<GroupMember>>, Failed> {
+        let mut list: *const ffi::rd_kafka_group_list = ptr::null();
+        // SAFETY: the name is copied; a list that was given is ours, read before it is destroyed, once.
         unsafe {
-            let kind = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-            let answer = self.ask(kind, timeout, |options, queue| {
-                ffi::rd_kafka_DescribeConsumerGroups(self.rk(), names.as_mut_ptr(), names.len(), options, queue);
-            })?;
-            let mut count = 0;
-            let result = ffi::rd_kafka_event_DescribeConsumerGroups_result(answer.0);
-            let groups = ffi::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
-            let groups: Vec<_> = pointers(groups.cast_const().cast(), count).collect();
-            let Some(group) = groups.first().copied() else { return Ok(None) };
-            Failed::check(ffi::rd_kafka_error_code(ffi::rd_kafka_ConsumerGroupDescription_error(group)))?;
-            let stable = ffi::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
-            if ffi::rd_kafka_ConsumerGroupDescription_state(group) != stable {
-                return Ok(None);
-            }
-            let members = 0..ffi::rd_kafka_ConsumerGroupDescription_member_count(group);
-            let member = |index| member(ffi::rd_kafka_ConsumerGroupDescription_member(group, index));
-            Ok(Some(members.map(member).collect()))
+            let name = c_string(name);
+            let code = ffi::rd_kafka_list_groups(self.rk(), name.as_ptr(), &raw mut list, millis(timeout));
+            let Some(found) = list.as_ref() else { return Failed::check(code).map(|()| None) };
+            let groups = slice(found.groups, found.group_cnt);
+            let stands = groups.iter().find(|group| text(group.state) == "Stable");
+            let members = stands.map(|group| slice(group.members, group.member_cnt).iter().map(member).collect());
+            ffi::rd_kafka_group_list_destroy(list);
+            Ok(members)
         }
     }
 
@@ -361,19 +354,47 @@ unsafe fn shape(topic: *const ffi::rd_kafka_TopicDescription_t) -> Result<TopicS
 }
 
 /// # Safety
-/// `member` is valid.
-unsafe fn member(member: *const ffi::rd_kafka_MemberDescription_t) -> GroupMember {
-    // SAFETY: everything read belongs to the member; the name and the list may be null.
-    unsafe {
-        let instance = ffi::rd_kafka_MemberDescription_group_instance_id(member);
-        let list = ffi::rd_kafka_MemberDescription_assignment(member);
-        let list = ffi::rd_kafka_MemberAssignment_partitions(list).as_ref();
-        let owns = list.map_or(Vec::new(), |list| {
-            let elements = (0..usize::try_from(list.cnt).unwrap_or(0)).map(|index| &*list.elems.add(index));
-            elements.map(|element| (text(element.topic), element.partition)).collect()
-        });
-        GroupMember { instance: if instance.is_null() { String::new() } else { text(instance) }, owns }
+/// `first` is null or points to `count` elements that live as long as the slice is used.
+unsafe fn slice<'a, T>(first: *const T, count: c_int) -> &'a [T] {
+    match usize::try_from(count) {
+        // SAFETY: the caller vouches for it.
+        Ok(count) if !first.is_null() => unsafe { std::slice::from_raw_parts(first, count) },
+        _ => &[],
     }
+}
+
+/// A broker makes a member's id of its lasting name and a UUID.
+fn member(member: &ffi::rd_kafka_group_member_info) -> GroupMember {
+    const UUID_CHARS: usize = 37;
+    // SAFETY: id and assignment belong to the list that the member is from.
+    let (id, assignment) = unsafe {
+        let bytes = slice(member.member_assignment.cast::<u8>(), member.member_assignment_size);
+        (text(member.member_id), bytes)
+    };
+    let instance = id.len().checked_sub(UUID_CHARS).and_then(|end| id.get(..end)).unwrap_or_default().to_owned();
+    GroupMember { instance, owns: assigned(assignment).unwrap_or_default() }
+}
+
+/// Reads an assignment of Kafka's consumer protocol: version, then topics with their partitions, all big-endian.
+fn assigned(bytes: &[u8]) -> Option<Vec<(String, i32)>> {
+    fn number<const BYTES: usize>(rest: &mut &[u8]) -> Option<[u8; BYTES]> {
+        let (head, tail) = rest.split_first_chunk::<BYTES>()?;
+        *rest = tail;
+        Some(*head)
+    }
+    let mut rest = bytes;
+    let _version = i16::from_be_bytes(number(&mut rest)?);
+    let mut owned = Vec::new();
+    for _ in 0..i32::from_be_bytes(number(&mut rest)?) {
+        let length = usize::try_from(i16::from_be_bytes(number(&mut rest)?)).ok()?;
+        let (topic, tail) = rest.split_at_checked(length)?;
+        rest = tail;
+        let topic = std::str::from_utf8(topic).ok()?;
+        for _ in 0..i32::from_be_bytes(number(&mut rest)?) {
+            owned.push((topic.to_owned(), i32::from_be_bytes(number(&mut rest)?)));
+        }
+    }
+    Some(owned)
 }
 
 /// # Safety
@@ -413,6 +434,15 @@ unsafe fn topic_outcome(results: *const *const ffi::rd_kafka_topic_result_t, cou
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_assignment_is_read_as_far_as_it_goes() {
+        let bytes = b"\0\x03\0\0\0\x02\0\x01a\0\0\0\x02\0\0\0\0\0\0\0\x02\0\x02bc\0\0\0\x01\0\0\0\x07\0\0\0\0";
+        let owned = [("a", 0), ("a", 2), ("bc", 7)].map(|(topic, partition)| (topic.to_owned(), partition));
+        assert_eq!(assigned(bytes), Some(owned.to_vec()));
+        assert_eq!(assigned(&bytes[..20]), None);
+        assert_eq!(assigned(b""), None);
+    }
 
     #[test]
     fn a_null_array_has_no_elements() {
