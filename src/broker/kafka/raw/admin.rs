@@ -92,6 +92,9 @@ impl Client {
         timeout: Duration,
         send: impl FnOnce(*mut ffi::rd_kafka_AdminOptions_t, *mut ffi::rd_kafka_queue_t),
     ) -> Result<Answer, Failed> {
+        // A request to the controller that waits while no broker is up keeps two of librdkafka's threads busy with
+        // connecting. This question does not.
+        self.reach(timeout)?;
         let mut reason = [0 as c_char; 256];
         // SAFETY: options and queue are ours and destroyed once, the queue after its only poll; a late answer finds it
         // closed. The event is checked for null before it is read.
@@ -114,6 +117,19 @@ impl Client {
             Failed::check(ffi::rd_kafka_event_error(event))
                 .map_err(|failed| Failed { text: text(ffi::rd_kafka_event_error_string(event)), ..failed })?;
             Ok(answer)
+        }
+    }
+
+    /// Waits until a broker answers.
+    fn reach(&self, timeout: Duration) -> Result<(), Failed> {
+        let mut answer: *const ffi::rd_kafka_metadata = ptr::null();
+        // SAFETY: the client is alive; the answer is ours, destroyed once.
+        unsafe {
+            let code = ffi::rd_kafka_metadata(self.rk(), 0, ptr::null_mut(), &raw mut answer, millis(timeout));
+            if !answer.is_null() {
+                ffi::rd_kafka_metadata_destroy(answer);
+            }
+            Failed::check(code)
         }
     }
 
