@@ -35,6 +35,9 @@ pub const ENTRY_BYTES_MAX: usize = 900 * 1024;
 
 const FETCH_TIMEOUT: Duration = Duration::from_millis(200);
 const FETCH_RECORDS_MAX: usize = 1000;
+/// How often a quiet reader is held against the topic's end. One that gives out nothing although there is something, twice
+/// in a row, has lost the broker for good (see the Kafka driver) and is replaced.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
 const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -215,6 +218,10 @@ struct Session {
     /// The end that was seen when it began: from there on the state is current.
     end: i64,
     events: Vec<Fetched>,
+    /// When it is held against the end next.
+    check: Deadline,
+    /// Where it stood when there was more than it had given out.
+    behind: Option<i64>,
 }
 
 impl Shared {
@@ -285,7 +292,8 @@ impl Shared {
         let mut source = self.cluster.source(&settings)?;
         source.start(0, &self.partition, from)?;
         self.reached(from, bounds.end, None);
-        Ok(Session { source, end: bounds.end, events: Vec::new() })
+        let check = Deadline::after(CHECK_EVERY);
+        Ok(Session { source, end: bounds.end, events: Vec::new(), check, behind: None })
     }
 
     /// The topic's id, after making it if it is ours to make.
@@ -332,7 +340,30 @@ impl Shared {
         }
         let position = self.state().position;
         self.reached(position, session.end, self.cluster.trouble());
+        // What is known to be away is not asked: a stop would wait for the answer.
+        if session.check.left().is_none() && self.cluster.trouble().is_none() {
+            session.check = Deadline::after(CHECK_EVERY);
+            return self.check(session);
+        }
         Ok(())
+    }
+
+    /// Errs for a reader that is to be replaced.
+    fn check(&self, session: &mut Session) -> Result<(), Error> {
+        let end = self.bounds().map(|bounds| bounds.end);
+        let position = self.state().position;
+        let was_behind = session.behind.replace(position);
+        match end {
+            Ok(end) if end > position && was_behind == Some(position) => {
+                Err(Error::new(Class::Retry, "read control topic", "nothing comes although there are entries"))
+            }
+            Ok(end) if end > position => Ok(()),
+            // Nothing missing, or not known.
+            _ => {
+                session.behind = None;
+                Ok(())
+            }
+        }
     }
 
     /// Accepts or refuses one entry.

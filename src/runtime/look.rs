@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::broker::Error;
+use crate::broker::{Class, Error};
 use crate::control::entry::{self, LinkBeat, Order};
 use crate::control::orders;
 use crate::machine::flow::{Phase, Stop};
@@ -131,6 +131,21 @@ impl Session<'_> {
                 }
             }
             self.measure(slot, source, now);
+            self.feed(slot, source, now)?;
+        }
+        self.is_drained = false;
+        Ok(())
+    }
+
+    /// Notices a reader that gives out nothing any more: librdkafka can lose a partition's leader, or its last broker,
+    /// for good. New clients find them again.
+    fn feed(&mut self, slot: usize, source: &Snapshot, now: Duration) -> Result<(), Error> {
+        let is_drained = self.is_drained;
+        let Some(lane) = &mut self.lanes[slot] else { return Ok(()) };
+        let left = lag(lane, source).unwrap_or(0);
+        if lane.is_starved(is_drained && left > 0, now) {
+            let reason = format!("nothing comes although {left} records are there; reading anew with new clients");
+            return Err(Error::new(Class::Retry, format!("read {}", lane.source), reason));
         }
         Ok(())
     }

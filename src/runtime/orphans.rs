@@ -4,6 +4,9 @@
 //! that dies in between and comes back under its lasting name is given what it had left, without a second round: what it
 //! gave up stays without an owner for as long as nobody joins or leaves. Kills of real bridges lead there now and then.
 //! The member whose name comes first joins the group anew, which makes the round happen.
+//!
+//! And the member itself: a client that has lost its cluster for good (see the Kafka driver) is a member no more and does
+//! not know it. An instance that its group has not named for long joins anew with new clients.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,17 +19,21 @@ use crate::model::names::{GroupName, TopicPartition};
 const LOOK_FLOOR: Duration = Duration::from_secs(4);
 const LOOK_CEILING: Duration = Duration::from_secs(60);
 
-/// What nobody owned at the last look.
+/// An instance that the group does not name for so long has been forgotten.
+const ABSENT_MAX: Duration = Duration::from_secs(30);
+
+/// What was seen of the group so far.
 #[derive(Debug, Default)]
 pub struct Orphans {
     next_look: Option<Duration>,
     pause: Duration,
     before: BTreeSet<TopicPartition>,
+    absent_since: Option<Duration>,
 }
 
 impl Orphans {
-    /// Partitions of `all` that have had no owner for two looks, if it is for `instance` to act; empty otherwise. Asks
-    /// the cluster when it is time to.
+    /// Why `instance` should join the group anew: partitions of `all` have had no owner for two looks and it is for this
+    /// instance to act, or the group does not know it. Asks the cluster when it is time to.
     pub fn look(
         &mut self,
         cluster: &dyn Cluster,
@@ -34,27 +41,36 @@ impl Orphans {
         instance: &str,
         all: impl FnOnce() -> BTreeSet<TopicPartition>,
         now: Duration,
-    ) -> Result<Vec<TopicPartition>, Error> {
+    ) -> Result<Option<String>, Error> {
         if now < *self.next_look.get_or_insert(now + LOOK_FLOOR) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         self.pause = (self.pause * 2).clamp(LOOK_FLOOR, LOOK_CEILING);
         self.next_look = Some(now + self.pause);
         let (before, all) = (std::mem::take(&mut self.before), all());
         if all.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let Some(members) = cluster.members(group)? else { return Ok(Vec::new()) };
+        let Some(members) = cluster.members(group)? else { return Ok(None) };
         self.before = all;
         for owned in members.iter().flat_map(|member| &member.owns) {
             self.before.remove(owned);
         }
-        let named = members.iter().map(|member| member.instance.as_str()).filter(|name| !name.is_empty());
-        let acts = named.min() == Some(instance);
-        if !self.before.is_empty() {
+        if members.iter().any(|member| member.instance == instance) {
+            self.absent_since = None;
+        } else {
+            self.absent_since.get_or_insert(now);
+        }
+        if !self.before.is_empty() || self.absent_since.is_some() {
             self.pause = Duration::ZERO;
             self.next_look = Some(now + LOOK_FLOOR);
         }
-        Ok(if acts { self.before.intersection(&before).cloned().collect() } else { Vec::new() })
+        if self.absent_since.is_some_and(|since| now >= since + ABSENT_MAX) {
+            return Ok(Some(format!("the group has not named {instance} for {} s", ABSENT_MAX.as_secs())));
+        }
+        let named = members.iter().map(|member| member.instance.as_str()).filter(|name| !name.is_empty());
+        let unowned: Vec<String> = self.before.intersection(&before).map(ToString::to_string).collect();
+        let acts = !unowned.is_empty() && named.min() == Some(instance);
+        Ok(acts.then(|| format!("nobody owns {}", unowned.join(", "))))
     }
 }

@@ -52,8 +52,8 @@ pub struct Question {
 pub enum News {
     /// What was asked.
     Answer(Answer),
-    /// Partitions that have no owner; it is for this instance to join the group anew.
-    Orphans(Vec<TopicPartition>),
+    /// Why this instance should join the group anew.
+    Rejoin(String),
 }
 
 /// What came out.
@@ -125,7 +125,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Answers until the asking side is gone, and tells it of partitions that nobody owns.
+    /// Answers until the asking side is gone, and tells it when the group wants another round.
     pub fn run(self, questions: Receiver<Question>, news: SyncSender<News>) {
         let mut orphans = Orphans::default();
         loop {
@@ -137,8 +137,8 @@ impl Resolver {
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.clock.monotonic();
                     match orphans.look(&*self.target, &self.group, &self.instance, || self.targets(), now) {
-                        Ok(found) if found.is_empty() => Ok(()),
-                        Ok(found) => news.send(News::Orphans(found)),
+                        Ok(None) => Ok(()),
+                        Ok(Some(reason)) => news.send(News::Rejoin(reason)),
                         Err(error) => {
                             tracing::debug!("the group's members are not known: {error}");
                             Ok(())

@@ -39,6 +39,9 @@ const POLL_EVERY: Duration = Duration::from_millis(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const POSITIONS_TIMEOUT: Duration = Duration::from_millis(300);
 const POSITIONS_EVERY: Duration = Duration::from_millis(500);
+/// Positions that stay unknown for so long are asked for with new clients: a transaction is decided long before, and
+/// clients have been seen to wait for a broker that had long been back.
+const POSITIONS_GIVE_UP: Duration = Duration::from_secs(25);
 /// A transaction whose records are not acknowledged within this time is aborted.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(9);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -64,6 +67,8 @@ pub struct Session<'a> {
     pub(super) open: Open,
     pub(super) control_version: u64,
     pub(super) looks: (u64, u64),
+    /// Whether everything that the source gave out was taken since the last look at its topics.
+    pub(super) is_drained: bool,
     pub(super) started_at: Duration,
     pub(super) shown_at: Duration,
     pub(super) ever_owned: bool,
@@ -73,6 +78,7 @@ pub struct Session<'a> {
     polled_at: Duration,
     looked_at: Duration,
     positions_at: Duration,
+    undecided_since: Option<Duration>,
     lanes_made: u64,
     aborts: Backoff,
     /// Nothing is taken before that moment.
@@ -122,6 +128,7 @@ impl<'a> Session<'a> {
             open: Open::default(),
             control_version: u64::MAX,
             looks: (0, 0),
+            is_drained: false,
             started_at: now,
             shown_at: Duration::ZERO,
             ever_owned: false,
@@ -131,6 +138,7 @@ impl<'a> Session<'a> {
             polled_at: Duration::ZERO,
             looked_at: Duration::ZERO,
             positions_at: Duration::ZERO,
+            undecided_since: None,
             lanes_made: 0,
             aborts: Backoff::new(ABORT_PAUSE_FLOOR, ABORT_PAUSE_CEILING),
             rests_until: Duration::ZERO,
@@ -197,7 +205,10 @@ impl<'a> Session<'a> {
             records_max = records_max.min(usize::try_from(affordable).unwrap_or(usize::MAX));
         }
         if records_max > 0 {
-            return self.source.fetch(records_max, timeout, events);
+            self.source.fetch(records_max, timeout, events)?;
+            let taken = |event: &Fetched| if let Fetched::Records { batch, .. } = event { batch.len() } else { 1 };
+            self.is_drained |= events.iter().map(taken).sum::<usize>() < records_max;
+            return Ok(());
         }
         self.runner.stop.wait(timeout.min(IDLE_FETCH));
         Ok(())
@@ -374,6 +385,7 @@ impl<'a> Session<'a> {
             slots.iter().filter_map(|slot| Some(self.lanes[*slot].as_ref()?.target.clone())).collect();
         match self.sink.positions(&partitions, POSITIONS_TIMEOUT) {
             Ok(positions) => {
+                self.undecided_since = None;
                 for (slot, position) in slots.into_iter().zip(positions) {
                     self.question(slot, position);
                 }
@@ -381,6 +393,9 @@ impl<'a> Session<'a> {
             Err(error) if error.class == Class::Retry => {
                 debug!("positions are undecided: {error}");
                 self.positions_at = now + POSITIONS_EVERY;
+                if now >= *self.undecided_since.get_or_insert(now) + POSITIONS_GIVE_UP {
+                    return Err(error);
+                }
             }
             Err(error) => return Err(error),
         }
@@ -422,9 +437,8 @@ impl<'a> Session<'a> {
         loop {
             let Answer { lane: slot, token, outcome } = match self.news.try_recv() {
                 Ok(News::Answer(answer)) => answer,
-                Ok(News::Orphans(partitions)) => {
-                    let named: Vec<String> = partitions.iter().map(ToString::to_string).collect();
-                    let reason = format!("nobody owns {}; joining the group anew", named.join(", "));
+                Ok(News::Rejoin(reason)) => {
+                    let reason = format!("{reason}; joining the group anew");
                     return Err(Error::new(Class::Retry, "share partitions", reason));
                 }
                 Err(TryRecvError::Empty) => return Ok(()),

@@ -14,6 +14,7 @@ use longshore::model::record::{Header, Headers, NewRecord};
 use longshore::policy::subscription::{Copies, Extract, StartFrom, Topology};
 use longshore::runtime::bridge::Bridge;
 
+mod deaf;
 mod world;
 
 use world::{Read, World, all_beats, eventually, metric, numbered, ready, reason};

@@ -30,8 +30,11 @@ impl Kafka {
         }
         let names: BTreeSet<&str> = topics.iter().map(TopicName::as_str).collect();
         let names: Vec<&str> = names.into_iter().collect();
-        let shapes =
-            self.administrator.describe_topics(&names, TIMEOUT).map_err(|e| self.failed("describe topics", &e))?;
+        let shapes = self
+            .administrator
+            .client()
+            .describe_topics(&names, TIMEOUT)
+            .map_err(|e| self.failed("describe topics", &e))?;
         let mut present = BTreeMap::new();
         for (name, shape) in shapes {
             match shape {
@@ -41,7 +44,7 @@ impl Kafka {
             }
         }
         let configs = self.topic_configs(&present)?;
-        self.health.well();
+        self.administrator.well();
         Ok(topics
             .iter()
             .map(|topic| {
@@ -59,6 +62,7 @@ impl Kafka {
         let names: Vec<&str> = present.keys().map(String::as_str).collect();
         let answer = self
             .administrator
+            .client()
             .describe_configs(&names, TIMEOUT)
             .map_err(|failed| self.failed("describe topic settings", &failed))?;
         let mut configs = BTreeMap::new();
@@ -77,12 +81,12 @@ impl Kafka {
         config.extend(topic.config.clone());
         let replicas = topic.replication_factor.or(self.settings.replication_factor);
         let name = topic.name.as_str();
-        match self.administrator.create_topic(name, topic.partitions, replicas, &config, TIMEOUT) {
+        match self.administrator.client().create_topic(name, topic.partitions, replicas, &config, TIMEOUT) {
             Ok(()) => Ok(true),
             Err(failed) if failed.code == Code::TopicAlreadyExists => Ok(false),
             Err(failed) => Err(self.failed(&format!("create topic {name}"), &failed)),
         }
-        .inspect(|_| self.health.well())
+        .inspect(|_| self.administrator.well())
     }
 
     pub(super) fn grow_topic(&self, topic: &TopicName, partitions: i32) -> Result<(), Error> {
@@ -98,7 +102,7 @@ impl Kafka {
             return Ok(());
         }
         let wanted = usize::try_from(partitions).unwrap_or(0);
-        match self.administrator.create_partitions(topic.as_str(), wanted, TIMEOUT) {
+        match self.administrator.client().create_partitions(topic.as_str(), wanted, TIMEOUT) {
             Ok(()) => Ok(()),
             // Another instance was faster.
             Err(failed) if failed.code == Code::InvalidPartitions && enough()? => Ok(()),
@@ -120,8 +124,8 @@ impl Kafka {
     }
 
     pub(super) fn list_members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, Error> {
-        let described = self.administrator.list_group(group.as_str(), MEMBERS_TIMEOUT);
-        let members = described.map_err(|failed| self.health.error(format!("describe group {group}"), &failed))?;
+        let described = self.administrator.client().list_group(group.as_str(), MEMBERS_TIMEOUT);
+        let members = described.map_err(|failed| self.failed(&format!("describe group {group}"), &failed))?;
         let named = |(topic, partition): (String, i32)| TopicPartition { topic: TopicName::new(topic), partition };
         Ok(members.map(|members| {
             members
@@ -180,8 +184,9 @@ impl Kafka {
         let mut again = TopicPartitionList::new();
         let mut counts = HashMap::new();
         for (topic, partition) in doubtful {
-            let count =
-                counts.entry(topic.clone()).or_insert_with(|| self.administrator.partitions_of(&topic, TIMEOUT));
+            let count = counts
+                .entry(topic.clone())
+                .or_insert_with(|| self.administrator.client().partitions_of(&topic, TIMEOUT));
             match count {
                 Ok(count) if partition < *count => {
                     again
@@ -195,13 +200,13 @@ impl Kafka {
         if again.count() > 0 {
             offsets.extend(self.list(&again, context)?);
         }
-        self.health.well();
+        self.administrator.well();
         Ok(offsets)
     }
 
     /// One look-up. Empty when librdkafka knows of none of the partitions.
     fn list(&self, list: &TopicPartitionList, context: &str) -> Result<Offsets, Error> {
-        match self.administrator.list_offsets(list, true, TIMEOUT) {
+        match self.administrator.client().list_offsets(list, true, TIMEOUT) {
             Ok(found) => Ok(found.into_iter().map(|found| ((found.topic, found.partition), found.offset)).collect()),
             Err(failed) if failed.code == Code::NoEnt => Ok(Offsets::new()),
             Err(failed) => Err(self.failed(context, &failed)),
@@ -228,7 +233,7 @@ impl Kafka {
             // What is left of a failed call must not turn up in the next one.
             *appender = None;
         }
-        outcome.map_err(|failed| self.failed(&context, &failed)).inspect(|_| self.health.well())
+        outcome.map_err(|failed| self.health.error(&context, &failed)).inspect(|_| self.health.well())
     }
 
     fn open_appender(&self) -> Result<Client, Error> {
@@ -247,6 +252,9 @@ impl Kafka {
     }
 
     fn failed(&self, context: &str, failed: &Failed) -> Error {
+        if errors::class_of(failed.code) == Class::Retry {
+            self.administrator.is_late();
+        }
         self.health.error(context, failed)
     }
 }

@@ -5,6 +5,7 @@
 //! once is told in `sink`. Knows nothing of regions' roles, rules or configuration files.
 
 mod admin;
+mod administrator;
 mod errors;
 mod health;
 mod raw;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex};
 
 use rdkafka::config::ClientConfig;
 
+use self::administrator::Administrator;
 use self::health::Health;
 use self::raw::{Client, Kind};
 use self::settings::Settings;
@@ -33,7 +35,7 @@ use crate::model::record::NewRecord;
 pub struct Kafka {
     settings: Settings,
     health: Arc<Health>,
-    administrator: Client,
+    administrator: Administrator,
     appender: Mutex<Option<Arc<Client>>>,
 }
 
@@ -46,7 +48,7 @@ impl Kafka {
         default_to(&mut config, &[("client.id", "longshore")]);
         // A producer's questions about a topic could create it.
         fix(&mut config, &[("allow.auto.create.topics", "false")]);
-        let administrator = start(Kind::Consumer, &config, &health)?;
+        let administrator = Administrator::start(config, &health)?;
         Ok(Self { settings: settings.clone(), health, administrator, appender: Mutex::new(None) })
     }
 }
@@ -93,7 +95,7 @@ impl Cluster for Kafka {
     }
 
     fn trouble(&self) -> Option<Error> {
-        self.administrator.poll(std::time::Duration::ZERO);
+        self.administrator.client().poll(std::time::Duration::ZERO);
         self.health.trouble()
     }
 }

@@ -124,11 +124,21 @@ impl World {
 
     /// Starts the bridge of a region as instance `instance`.
     pub fn bridge(&self, region: &str, instance: &str) -> Bridge {
+        self.bridge_with(region, instance, |_, cluster| cluster)
+    }
+
+    /// Like `bridge`, over what `wrap` makes of each region's cluster.
+    pub fn bridge_with(
+        &self,
+        region: &str,
+        instance: &str,
+        wrap: impl Fn(&str, SharedCluster) -> SharedCluster,
+    ) -> Bridge {
         let clusters: BTreeMap<RegionName, SharedCluster> = self
             .deployment
             .regions
             .iter()
-            .map(|name| (name.clone(), self.embedded(name.as_str()) as SharedCluster))
+            .map(|name| (name.clone(), wrap(name.as_str(), self.embedded(name.as_str()))))
             .collect();
         let controls: Controls = clusters
             .iter()

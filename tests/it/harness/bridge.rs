@@ -288,10 +288,15 @@ impl Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for path in ["/readyz", "/api/v1/status"] {
+                eprintln!("---- {path} of {}\n{}", self.command.region, self.get(path).unwrap_or_default());
+            }
+        }
         self.kill9();
         if std::thread::panicking() {
             let text = self.log();
-            let skipped = text.lines().count().saturating_sub(40);
+            let skipped = text.lines().count().saturating_sub(60);
             let tail: Vec<&str> = text.lines().skip(skipped).collect();
             eprintln!("---- log of {}-{}\n{}", self.command.region, self.command.instance, tail.join("\n"));
         }

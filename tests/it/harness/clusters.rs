@@ -133,7 +133,9 @@ pub fn shared() -> Option<&'static Clusters> {
     static SHARED: OnceLock<Option<Clusters>> = OnceLock::new();
     let clusters = SHARED.get_or_init(|| {
         available().then(|| {
-            let options = Options { sasl: Some("user:secret".into()), ..Options::default() };
+            // Nobody kills these, so that a broker that is slow for a moment need not be taken for dead at once.
+            let settings = vec!["broker.session.timeout.ms=9000".into()];
+            let options = Options { sasl: Some("user:secret".into()), settings, ..Options::default() };
             Clusters::start(&["hz", "sh", "bj"], &options)
         })
     });

@@ -129,7 +129,10 @@ impl Client {
             if !answer.is_null() {
                 ffi::rd_kafka_metadata_destroy(answer);
             }
-            Failed::check(code)
+            // Serves what was said meanwhile: why nobody answered.
+            ffi::rd_kafka_poll(self.rk(), 0);
+            let late = |_| Failed { retriable: true, ..Failed::of(RDKafkaErrorCode::OperationTimedOut) };
+            Failed::check(code).map_err(late)
         }
     }
 
@@ -197,7 +200,7 @@ impl Client {
         }
     }
 
-    /// The members of a group; `None` unless its assignment stands. Asks every broker for its groups, because
+    /// The members of a group, none if there is no such group; `None` unless its assignment stands. Asks every broker for its groups, because
     /// librdkafka's newer request to the coordinator alone ends the process by an assertion when the coordinator is
     /// away (`rd_kafka_enq_once_del_source_return`, 2.12).
     pub fn list_group(&self, name: &str, timeout: Duration) -> Result<Option<Vec<GroupMember>>, Failed> {
@@ -208,7 +211,11 @@ impl Client {
             let code = ffi::rd_kafka_list_groups(self.rk(), name.as_ptr(), &raw mut list, millis(timeout));
             let Some(found) = list.as_ref() else { return Failed::check(code).map(|()| None) };
             let groups = slice(found.groups, found.group_cnt);
-            let stands = groups.iter().find(|group| text(group.state) == "Stable");
+            // A broker that does not coordinate the group says so in `err`.
+            let stands = groups.iter().find(|group| {
+                let is_known = Failed::check(group.err).is_ok();
+                is_known && matches!(text(group.state).as_str(), "Stable" | "Empty" | "Dead")
+            });
             let members = stands.map(|group| slice(group.members, group.member_cnt).iter().map(member).collect());
             ffi::rd_kafka_group_list_destroy(list);
             Ok(members)
