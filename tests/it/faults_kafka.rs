@@ -29,20 +29,6 @@ fn produced(parts: &[(&str, &[Out], Vec<i64>)]) -> Produced {
     all
 }
 
-/// The records that a region's own log holds of its own applications, which must include those acknowledged. A producer
-/// whose broker was killed may leave some twice, or some that it was never told of.
-fn births(bootstrap: &str, topic: &str, acknowledged: Vec<(Out, i64)>) -> Vec<(Out, i64)> {
-    let own = plain::read_all(bootstrap, topic).into_iter().filter(|read| read.header("ls_origin").is_none());
-    let own: Vec<(Out, i64)> = own.map(|read| (read.body(), read.offset)).collect();
-    let places: HashSet<(i32, i64)> = own.iter().map(|(out, offset)| (out.partition, *offset)).collect();
-    let lost = acknowledged.iter().filter(|(out, offset)| !places.contains(&(out.partition, *offset))).count();
-    assert_eq!(lost, 0, "the broker lost acknowledged records: nothing can be proven");
-    if own.len() != acknowledged.len() {
-        eprintln!("{topic}: {} records written, {} acknowledged", own.len(), acknowledged.len());
-    }
-    own
-}
-
 /// How far a topic's log has grown: records, and a few markers of transactions.
 #[track_caller]
 fn count(bootstrap: &str, topic: &str) -> i64 {
@@ -199,7 +185,7 @@ fn a_peer_that_comes_late_and_goes_away_for_a_minute_holds_no_other_up() {
     let [of_hz, of_sh] = writers.map(Writer::finish);
     let of_bj = first.iter().cloned().zip(at_first).chain(third.finish()).collect();
     let written = [(hz, at_hz, of_hz), (sh, at_sh, of_sh), (bj, at_bj, of_bj)];
-    let produced: Produced = written.map(|(name, at, sent)| (name.to_owned(), births(at, &topic, sent))).into();
+    let produced: Produced = written.map(|(name, at, sent)| (name.to_owned(), plain::births(at, &topic, &sent))).into();
     let total: usize = produced.values().map(Vec::len).sum();
     for (name, bootstrap) in regions.iter() {
         plain::read_at_least(bootstrap, &topic, total, COPIED);

@@ -342,7 +342,10 @@ impl Writer {
                 }
                 producer.poll(Duration::from_millis(5));
             }
-            producer.flush(Duration::from_secs(120)).expect("all acknowledged in time");
+            // Not all may be, in the end: a client that has lost its cluster for good is no matter of ours.
+            if let Err(error) = producer.flush(Duration::from_secs(60)) {
+                eprintln!("{topic}: some records stay without an answer: {error}");
+            }
             let outcomes = std::mem::take(&mut *producer.context().outcomes.lock().expect("short"));
             let mut acknowledged: Vec<(usize, i64)> =
                 outcomes.into_iter().filter_map(|(index, outcome)| Some((index, outcome.ok()?))).collect();
@@ -352,7 +355,8 @@ impl Writer {
         Self { stop, thread }
     }
 
-    /// Stops sending; the records that were acknowledged with their offsets, in the order sent.
+    /// Stops sending; the records that were acknowledged with their offsets, in the order sent. Others may have been
+    /// written too when brokers went away meanwhile: see [`births`].
     pub fn finish(self) -> Vec<(Out, i64)> {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         self.thread.join().expect("the writer does not panic")
@@ -400,40 +404,69 @@ pub fn to_read(message: &impl Message) -> Read {
     }
 }
 
+/// A reader that gets nothing for so long is replaced: librdkafka forgets brokers for good now and then.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+
 /// Every committed record of a topic up to the ends that its partitions have now. A missing topic reads as empty.
 #[track_caller]
 pub fn read_all(bootstrap: &str, topic: &str) -> Vec<Read> {
-    let consumer = reader(bootstrap, topic, &[]);
-    let partitions = consumer.assignment().expect("assigned").count();
-    let (mut ended, mut records) = (std::collections::BTreeSet::new(), Vec::new());
     let deadline = Instant::now() + Duration::from_secs(120);
-    while ended.len() < partitions {
-        assert!(Instant::now() < deadline, "{topic} could not be read to its end: {ended:?} of {partitions} ended");
-        match consumer.poll(Duration::from_millis(500)) {
-            None | Some(Err(KafkaError::MessageConsumption(_))) => {}
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                ended.insert(partition);
+    loop {
+        let consumer = reader(bootstrap, topic, &[]);
+        let partitions = consumer.assignment().expect("assigned").count();
+        let (mut ended, mut records) = (std::collections::BTreeSet::new(), Vec::new());
+        let mut heard_at = Instant::now();
+        while ended.len() < partitions && heard_at.elapsed() < SILENCE_MAX {
+            let in_time = Instant::now() < deadline;
+            assert!(in_time, "{topic} could not be read to its end: {ended:?} of {partitions} ended");
+            match consumer.poll(Duration::from_millis(500)) {
+                None | Some(Err(KafkaError::MessageConsumption(_))) => continue,
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
+                Some(Err(error)) => panic!("read {topic}: {error}"),
+                Some(Ok(message)) => records.push(to_read(&message)),
             }
-            Some(Err(error)) => panic!("read {topic}: {error}"),
-            Some(Ok(message)) => records.push(to_read(&message)),
+            heard_at = Instant::now();
+        }
+        if ended.len() == partitions {
+            records.sort_by_key(|it| (it.partition, it.offset));
+            return records;
         }
     }
-    records.sort_by_key(|it| (it.partition, it.offset));
-    records
 }
 
 /// Reads a topic until it holds at least `count` records and then once more, so that surplus is seen too.
 #[track_caller]
 pub fn read_at_least(bootstrap: &str, topic: &str, count: usize, limit: Duration) -> Vec<Read> {
-    let consumer = reader(bootstrap, topic, &[]);
-    let (mut seen, deadline) = (0, Instant::now() + limit);
+    let deadline = Instant::now() + limit;
+    let mut seen = 0;
     while seen < count {
-        assert!(Instant::now() < deadline, "{topic} holds {seen} of {count} records after {limit:?}");
-        if let Some(Ok(_)) = consumer.poll(Duration::from_millis(100)) {
-            seen += 1;
+        let consumer = reader(bootstrap, topic, &[]);
+        let mut heard_at = Instant::now();
+        seen = 0;
+        while seen < count && heard_at.elapsed() < SILENCE_MAX {
+            assert!(Instant::now() < deadline, "{topic} holds {seen} of {count} records after {limit:?}");
+            if let Some(Ok(_)) = consumer.poll(Duration::from_millis(100)) {
+                seen += 1;
+                heard_at = Instant::now();
+            }
         }
     }
     read_all(bootstrap, topic)
+}
+
+/// The records that a region's own log holds of its own applications, which must include those acknowledged. A producer
+/// whose broker was killed may leave some twice, or some that it was never told of.
+pub fn births(bootstrap: &str, topic: &str, acknowledged: &[(Out, i64)]) -> Vec<(Out, i64)> {
+    let own = read_all(bootstrap, topic).into_iter().filter(|read| read.header("ls_origin").is_none());
+    let own: Vec<(Out, i64)> = own.map(|read| (read.body(), read.offset)).collect();
+    let places: std::collections::HashSet<(i32, i64)> =
+        own.iter().map(|(out, offset)| (out.partition, *offset)).collect();
+    let lost = acknowledged.iter().filter(|(out, offset)| !places.contains(&(out.partition, *offset))).count();
+    assert_eq!(lost, 0, "the broker lost acknowledged records: nothing can be proven");
+    if own.len() != acknowledged.len() {
+        eprintln!("{topic}: {} records written, {} acknowledged", own.len(), acknowledged.len());
+    }
+    own
 }
 
 // ---- records of all shapes ----
