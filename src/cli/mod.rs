@@ -23,6 +23,7 @@ pub mod demo;
 pub mod status;
 pub mod links;
 pub mod dead_letter;
+pub mod rules;
 
 pub use self::context::Context;
 pub use self::failure::Failure;
@@ -93,6 +94,18 @@ Opens no broker. Proves that no copy comes back and that no record has two owner
     #[command(after_help = "Example:
   longshore dead-letter list --topic order-events")]
     DeadLetter(dead_letter::Command),
+    /// Say which region owns a routing key, and by which line of the rules
+    #[command(after_help = "Examples:
+  longshore owner buyer-10086
+  longshore owner --rules buyers -o json 10086 | jq -r .region
+
+Keys are compared byte by byte; docs/routing.md says how a slot is computed.")]
+    Owner(rules::OwnerArgs),
+    /// Show what the rule sets say
+    #[command(subcommand, arg_required_else_help = true)]
+    #[command(after_help = "Example:
+  longshore rules show")]
+    Rules(rules::Command),
     /// Print the least rights each cluster must grant, as ready kafka-acls commands
     #[command(after_help = "Examples:
   longshore acls
@@ -178,6 +191,8 @@ fn run(context: &Context, command: &Command) -> Result<ExitCode, Failure> {
         Command::Plan(arguments) => plan::run(context, arguments),
         Command::Topics(command) => topics::run(context, command),
         Command::Acls(arguments) => acls::run(context, arguments),
+        Command::Owner(arguments) => rules::owner(context, arguments),
+        Command::Rules(command) => rules::run(context, command),
         Command::Completions { shell } => completions(*shell),
         Command::Status => operate(context, status::run),
         Command::Links(command) => operate(context, |operator| links::run(operator, command)),

@@ -18,6 +18,7 @@ use secrecy::SecretString;
 
 use crate::broker::kafka;
 use crate::model::names::RegionName;
+use crate::policy::rules::RuleSet;
 use crate::policy::subscription::{Deployment, StartFrom};
 
 mod report;
@@ -234,34 +235,4 @@ pub enum HookBlock {
     End,
     /// Nothing.
     Ignore,
-}
-
-/// A rule set: every routing key to exactly one region (semantics §5).
-#[derive(Clone, Debug)]
-pub struct RuleSet {
-    /// Its name.
-    pub name: String,
-    /// At least 1.
-    pub epoch: u64,
-    /// How many slots keys are spread over.
-    pub slots: u32,
-    /// How a key gets its slot.
-    pub hash: Hash,
-    /// Slot ranges, both ends included, sorted; together they cover `0..slots` once.
-    pub assign: Vec<(u32, u32, RegionName)>,
-    /// Single keys.
-    pub exact: BTreeMap<String, RegionName>,
-    /// Beginnings of keys.
-    pub prefix: BTreeMap<String, RegionName>,
-    /// Ranges of numeric keys, both ends included, sorted and disjoint.
-    pub range: Vec<(i64, i64, RegionName)>,
-}
-
-/// How a key gets its slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hash {
-    /// CRC-32 (IEEE) of the key's UTF-8 bytes.
-    Crc32,
-    /// The key as a signed decimal integer, Euclidean remainder; other keys by CRC-32.
-    Mod,
 }

@@ -10,7 +10,8 @@ use super::read::{Definitions, Fields, Need, Read, Row, Table, choice, choices, 
 use super::report::{At, Problems};
 use super::tree::Node;
 use super::values::{Named, Paths, Property, Word};
-use super::{Guarantee, Hash, HookBlock, OnGap, OnRejected};
+use super::{Guarantee, HookBlock, OnGap, OnRejected};
+use crate::policy::rules::Hash;
 use crate::policy::subscription::{Copies, Delivery, Idempotency, Mode, OnMissingKey, OnMissingVersion, Topology};
 
 /// Which broker a region has.

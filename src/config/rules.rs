@@ -7,8 +7,8 @@ use super::bridge::{known_region, or};
 use super::load::{reason, tidy};
 use super::raw;
 use super::report::{At, Place, Problems};
-use super::{Hash, RuleSet};
 use crate::model::names::RegionName;
+use crate::policy::rules::{Hash, Owner as Ruled, RuleSet};
 
 /// A rule set, and where each of its regions is named.
 pub(super) struct Checked {
@@ -55,7 +55,7 @@ fn one(file: &raw::RuleFile, regions: &[At<RegionName>], problems: &mut Problems
         known_region(region, regions, problems);
         let name = RegionName::new(&region.value);
         owners.entry(name.clone()).or_insert(region.place);
-        Some(name)
+        Some(Ruled { region: name, line: u32::try_from(region.place.line).unwrap_or(u32::MAX) })
     };
     let assign = assign(file, slots, &mut owner, problems);
     let exact = exact(file, &mut owner, problems);
@@ -65,6 +65,7 @@ fn one(file: &raw::RuleFile, regions: &[At<RegionName>], problems: &mut Problems
     Some(Checked {
         rules: RuleSet {
             name: name.value.clone(),
+            file: problems.path(name.place.file).display().to_string(),
             epoch: or(&file.epoch, 1),
             slots,
             hash: or(&file.hash, Hash::Crc32),
@@ -90,16 +91,12 @@ fn check_name(name: &At<String>, problems: &mut Problems) {
     }
 }
 
-type Owner<'a> = dyn FnMut(&Option<At<String>>, &mut Problems) -> Option<RegionName> + 'a;
+/// Who a rule's region is, with the rule's line.
+type Owner<'a> = dyn FnMut(&Option<At<String>>, &mut Problems) -> Option<Ruled> + 'a;
 
-fn assign(
-    file: &raw::RuleFile,
-    slots: u32,
-    owner: &mut Owner<'_>,
-    problems: &mut Problems,
-) -> Vec<(u32, u32, RegionName)> {
+fn assign(file: &raw::RuleFile, slots: u32, owner: &mut Owner<'_>, problems: &mut Problems) -> Vec<(u32, u32, Ruled)> {
     let Some(list) = &file.assign else { return Vec::new() };
-    let mut spans: Vec<(u32, u32, RegionName, Place)> = Vec::new();
+    let mut spans: Vec<(u32, u32, Ruled, Place)> = Vec::new();
     let slots_known = !file.faulty.contains(&"slots");
     let mut complete = slots_known;
     for item in &list.value {
@@ -140,7 +137,7 @@ fn span(text: &str) -> Option<(u32, u32)> {
     Some((from.trim().parse().ok()?, to.trim().parse().ok()?))
 }
 
-fn check_cover(spans: &[(u32, u32, RegionName, Place)], slots: u32, whole: Place, problems: &mut Problems) {
+fn check_cover(spans: &[(u32, u32, Ruled, Place)], slots: u32, whole: Place, problems: &mut Problems) {
     let words = |from: u32, to: u32| if from == to { format!("slot {from}") } else { format!("slots {from}-{to}") };
     let mut next = 0;
     for (from, to, _, place) in spans {
@@ -157,8 +154,8 @@ fn check_cover(spans: &[(u32, u32, RegionName, Place)], slots: u32, whole: Place
     }
 }
 
-fn exact(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) -> BTreeMap<String, RegionName> {
-    let mut exact: BTreeMap<String, RegionName> = BTreeMap::new();
+fn exact(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) -> BTreeMap<String, Ruled> {
+    let mut exact: BTreeMap<String, Ruled> = BTreeMap::new();
     for item in file.exact.iter().flat_map(|list| &list.value) {
         let region = owner(&item.value.region, problems);
         let mut keys: Vec<At<String>> = item.value.keys.as_ref().map(|at| at.value.clone()).unwrap_or_default();
@@ -193,7 +190,7 @@ fn keys_of(path: &At<String>, problems: &mut Problems) -> Vec<At<String>> {
     }
 }
 
-fn prefix(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) -> BTreeMap<String, RegionName> {
+fn prefix(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) -> BTreeMap<String, Ruled> {
     let mut prefixes = BTreeMap::new();
     for item in file.prefix.iter().flat_map(|list| &list.value) {
         let region = owner(&item.value.region, problems);
@@ -214,8 +211,8 @@ fn prefix(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) 
     prefixes
 }
 
-fn range(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) -> Vec<(i64, i64, RegionName)> {
-    let mut ranges: Vec<(i64, i64, RegionName, Place)> = Vec::new();
+fn range(file: &raw::RuleFile, owner: &mut Owner<'_>, problems: &mut Problems) -> Vec<(i64, i64, Ruled)> {
+    let mut ranges: Vec<(i64, i64, Ruled, Place)> = Vec::new();
     for item in file.range.iter().flat_map(|list| &list.value) {
         let region = owner(&item.value.region, problems);
         let (Some(from), Some(to)) = (&item.value.from, &item.value.to) else { continue };

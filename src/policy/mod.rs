@@ -6,4 +6,5 @@ pub mod proof;
 pub mod topics;
 pub mod acls;
 pub mod extract;
+pub mod rules;
 pub mod decide;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::bridge::Setup;
 use crate::harness::sources;
@@ -52,6 +52,9 @@ const COMMANDS: &[&str] = &[
     "dead-letter",
     "dead-letter list",
     "acls",
+    "owner",
+    "rules",
+    "rules show",
     "schema",
     "completions",
     "demo",
@@ -189,7 +192,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 #[test]
 fn wrong_usage_and_wrong_configuration_exit_with_2_and_say_why() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["ploan"], "a similar subcommand exists: 'plan'"),
         (&["plan", "--format", "dot"], "possible values: table, json, mermaid"),
         (&["-c", "/nowhere/longshore.yaml", "plan"], "/nowhere/longshore.yaml"),
@@ -197,6 +200,8 @@ fn wrong_usage_and_wrong_configuration_exit_with_2_and_say_why() {
         (&["-c", QUICKSTART, "run", "--region", "hx"], "hint: did you mean `hz`?"),
         (&["-c", QUICKSTART, "acls", "--region", "hx"], "hint: did you mean `hz`?"),
         (&["-c", QUICKSTART, "pause", "--link", "hz"], "FROM:TO"),
+        (&["-c", QUICKSTART, "owner", "1", "--rules", "buyer"], "hint: rule sets: `buyers`"),
+        (&["-c", QUICKSTART, "owner", "1", "--epoch", "2"], "is epoch 1 of `buyers`, not 2"),
     ];
     for (arguments, expected) in cases {
         let output = run(arguments);
@@ -204,6 +209,36 @@ fn wrong_usage_and_wrong_configuration_exit_with_2_and_say_why() {
         assert!(err(&output).contains(expected), "{arguments:?}: {}", err(&output));
         assert_eq!(out(&output), "", "{arguments:?}");
     }
+}
+
+#[test]
+fn owner_says_which_region_a_key_belongs_to_and_by_which_line() {
+    let by = |key: &str| {
+        let answer: Value = serde_json::from_str(&data(&["-c", QUICKSTART, "-o", "json", "owner", key])).expect("JSON");
+        assert_eq!((&answer["key"], &answer["rules"], &answer["epoch"]), (&json!(key), &json!("buyers"), &json!(1)));
+        let by = answer["by"].as_str().expect("text").replace(&format!("{}/", sources().display()), "");
+        (answer["region"].as_str().expect("text").to_owned(), by)
+    };
+    let rule = |line: &str| format!("examples/quickstart/rules/buyers.yaml:{line}");
+    assert_eq!(by("10086"), ("bj".into(), rule("11: exact")));
+    assert_eq!(by("sh-1"), ("sh".into(), rule("13: prefix `sh-`")));
+    assert_eq!(by("buyer-10086"), ("bj".into(), rule("9: slots 8000-9999 (crc32 slot 9911)")));
+    assert_eq!(by("-5"), ("sh".into(), rule("8: slots 5000-7999 (crc32 slot 7075)")));
+    assert_eq!(by(""), ("hz".into(), rule("7: slots 0-4999 (crc32 slot 0)")));
+    assert_eq!(data(&["-c", QUICKSTART, "owner", "x", "--rules", "center"]), "hz owns it: the center owns every key\n");
+}
+
+#[test]
+fn rules_show_says_what_each_region_owns() {
+    let shown: Value = serde_json::from_str(&data(&["-c", QUICKSTART, "-o", "json", "rules", "show"])).expect("JSON");
+    let buyers = &shown["rules"][0];
+    assert_eq!(
+        (&buyers["rules"], &buyers["slots"], &buyers["hash"]),
+        (&json!("buyers"), &json!(10_000), &json!("crc32"))
+    );
+    assert_eq!(buyers["regions"]["hz"], json!({"slots": 5000, "exact": 0, "prefix": 0, "range": 0}));
+    assert_eq!(buyers["regions"]["bj"], json!({"slots": 2000, "exact": 1, "prefix": 0, "range": 0}));
+    assert!(data(&["-c", QUICKSTART, "rules", "show"]).contains("50.00 %"));
 }
 
 #[test]
