@@ -50,8 +50,12 @@ pub fn owner(context: &Context, arguments: &OwnerArgs) -> Result<ExitCode, Failu
     let config = context.load()?;
     let OwnerArgs { key, rules, epoch } = arguments;
     if rules.as_deref() == Some(CENTER) {
+        if epoch.is_some() {
+            return Err(Failure::usage("the built-in rule set `center` has no epoch in the files"));
+        }
         let region = config.deployment.center.as_str();
-        let value = json!({"key": key, "rules": CENTER, "region": region, "by": "the center owns every key"});
+        let value =
+            json!({"key": key, "rules": CENTER, "epoch": null, "region": region, "by": "the center owns every key"});
         context.answer(&value, || format!("{region} owns it: the center owns every key"))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -323,6 +323,10 @@ impl Shared {
 
     fn step(&self, session: &mut Session) -> Result<(), Error> {
         session.source.fetch(FETCH_RECORDS_MAX, FETCH_TIMEOUT, &mut session.events)?;
+        if !session.events.is_empty() {
+            session.check = Deadline::after(CHECK_EVERY);
+            session.behind = None;
+        }
         for event in session.events.drain(..) {
             match event {
                 Fetched::Records { batch, .. } => {

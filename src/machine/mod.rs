@@ -4,3 +4,4 @@ pub mod backoff;
 pub mod budget;
 pub mod note;
 pub mod flow;
+pub mod hunger;

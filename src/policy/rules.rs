@@ -89,7 +89,7 @@ pub struct Table {
     regions: Vec<RegionName>,
     hash: Hash,
     /// The assignment of each slot.
-    slots: Vec<u16>,
+    slots: Vec<u32>,
     /// First and last slot of each assignment, in order.
     assign: Vec<(u32, u32, Target)>,
     exact: Keys,
@@ -112,7 +112,7 @@ impl Table {
     /// The table of a checked rule set.
     ///
     /// # Panics
-    /// When slots are unassigned, or there are more than 65,536 regions or assignments: the set was not checked.
+    /// When slots are unassigned, or there are more than 65,536 regions: the set was not checked.
     pub fn new(rules: &RuleSet) -> Self {
         let assigned = rules.assign.iter().map(|(.., owner)| owner);
         let all = assigned.chain(rules.exact.values()).chain(rules.prefix.values());
@@ -126,7 +126,7 @@ impl Table {
         let mut slots = Vec::with_capacity(rules.slots as usize);
         for (number, (first, last, _)) in rules.assign.iter().enumerate() {
             assert_eq!(*first as usize, slots.len(), "slots are assigned in order and without a gap");
-            slots.resize(*last as usize + 1, u16::try_from(number).expect("few assignments"));
+            slots.resize(*last as usize + 1, u32::try_from(number).expect("no more than slots"));
         }
         assert_eq!(slots.len(), rules.slots as usize, "every slot is assigned");
         let mut lengths: BTreeMap<Reverse<usize>, Keys> = BTreeMap::new();
@@ -168,7 +168,7 @@ impl Table {
             }
         }
         let slot = slot(key, self.hash, u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-        let (first, last, target) = self.assign[usize::from(self.slots[slot.number as usize])];
+        let (first, last, target) = self.assign[self.slots[slot.number as usize] as usize];
         (target, By::Slot(slot, first, last))
     }
 }

@@ -19,8 +19,6 @@ const RETRY_FLOOR: Duration = Duration::from_millis(250);
 const RETRY_CEILING: Duration = Duration::from_secs(30);
 /// How often a stream that stands still until somebody acts looks whether somebody has.
 const STOPPED_LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long a source may give out nothing of what it holds while it is reached and everything it gave out is taken.
-const STARVED_MAX: Duration = Duration::from_secs(15);
 /// How often a record is offered again to a target that refused it: each time costs the link a transaction.
 const REFUSED_LOOK_EVERY: Duration = Duration::from_secs(20);
 
@@ -63,8 +61,6 @@ pub struct Lane {
     backoff: Backoff,
     /// Where the source's log began when it was first looked at, and when.
     retention_seen: Option<(i64, Duration)>,
-    /// Where it stood when it first got nothing although there was something, and when.
-    starved: Option<(i64, Duration)>,
 }
 
 /// What a lane waits for.
@@ -106,7 +102,6 @@ impl Lane {
             born: Vec::new(),
             backoff: Backoff::new(RETRY_FLOOR, RETRY_CEILING),
             retention_seen: None,
-            starved: None,
         }
     }
 
@@ -208,22 +203,6 @@ impl Lane {
         let per_second = deleted as f64 / (now - first_at).as_secs_f64().max(1.0);
         let (next, _) = self.stream.position()?;
         Some((next - log_start).max(0) as f64 / per_second)
-    }
-
-    /// Whether its reader has been silent for too long. `waits` says that the source holds more and that everything it
-    /// gave out has been taken.
-    pub fn is_starved(&mut self, waits: bool, now: Duration) -> bool {
-        let Some((next, _)) = self.stream.position().filter(|_| waits && self.is_running()) else {
-            self.starved = None;
-            return false;
-        };
-        match self.starved {
-            Some((before, since)) if before == next => now >= since + STARVED_MAX,
-            _ => {
-                self.starved = Some((next, now));
-                false
-            }
-        }
     }
 
     /// What operators see.

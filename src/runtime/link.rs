@@ -8,6 +8,7 @@
 //! Nothing in a tick waits for anything but records: whatever asks a cluster about more than that is done by the
 //! resolver's thread (positions) or the watches (topics, lag).
 
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -114,8 +115,14 @@ impl Link {
     /// Starts the link's thread. It ends when `stop` is asked.
     pub fn start(settings: Settings, routes: Vec<Route>, world: World, stop: Stop) -> std::io::Result<Self> {
         let board = Board::default();
-        let runner =
-            Runner { settings: settings.clone(), routes: Arc::new(routes), world, stop, board: Arc::clone(&board) };
+        let runner = Runner {
+            settings: settings.clone(),
+            routes: Arc::new(routes),
+            world,
+            stop,
+            board: Arc::clone(&board),
+            starved: AtomicU32::new(0),
+        };
         let thread = std::thread::Builder::new()
             .name(format!("link-{}-{}", settings.from, settings.to))
             .spawn(move || runner.run())?;
@@ -155,6 +162,8 @@ pub struct Runner {
     pub stop: Stop,
     /// What it shows.
     pub board: Board,
+    /// How many readers in a row have starved.
+    pub starved: AtomicU32,
 }
 
 impl Runner {

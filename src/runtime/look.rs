@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -10,6 +11,7 @@ use crate::broker::{Class, Error};
 use crate::control::entry::{self, LinkBeat, Order};
 use crate::control::orders;
 use crate::machine::flow::{Phase, Stop};
+use crate::machine::hunger::Glance;
 use crate::model::names::TopicPartition;
 use crate::runtime::lane::{Lane, Wait};
 use crate::runtime::route::Route;
@@ -131,23 +133,28 @@ impl Session<'_> {
                 }
             }
             self.measure(slot, source, now);
-            self.feed(slot, source, now)?;
         }
-        self.is_drained = false;
-        Ok(())
+        self.feed(source, now)
     }
 
     /// Notices a reader that gives out nothing any more: librdkafka can lose a partition's leader, or its last broker,
     /// for good. New clients find them again.
-    fn feed(&mut self, slot: usize, source: &Snapshot, now: Duration) -> Result<(), Error> {
-        let is_drained = self.is_drained;
-        let Some(lane) = &mut self.lanes[slot] else { return Ok(()) };
-        let left = lag(lane, source).unwrap_or(0);
-        if lane.is_starved(is_drained && left > 0, now) {
-            let reason = format!("nothing comes although {left} records are there; reading anew with new clients");
-            return Err(Error::new(Class::Retry, format!("read {}", lane.source), reason));
+    fn feed(&mut self, source: &Snapshot, now: Duration) -> Result<(), Error> {
+        let is_drained = std::mem::take(&mut self.is_drained);
+        let running = |(slot, lane): (usize, &Option<Lane>)| {
+            let lane = lane.as_ref().filter(|lane| lane.is_running())?;
+            let (next, _) = lane.stream.position()?;
+            Some(Glance { stream: slot, next, left: lag(lane, source)? })
+        };
+        let glances: Vec<Glance> = self.lanes.iter().enumerate().filter_map(running).collect();
+        if !glances.is_empty() && glances.iter().all(|glance| glance.left == 0) {
+            self.runner.starved.store(0, Ordering::Relaxed);
         }
-        Ok(())
+        let Some(glance) = self.hunger.look(&glances, is_drained, now) else { return Ok(()) };
+        self.runner.starved.fetch_add(1, Ordering::Relaxed);
+        let name = self.lanes[glance.stream].as_ref().map_or_else(String::new, |lane| lane.source.to_string());
+        let reason = format!("nothing comes although {} records are there; reading anew with new clients", glance.left);
+        Err(Error::new(Class::Retry, format!("read {name}"), reason))
     }
 
     /// Why a whole topic stands still.

@@ -28,6 +28,9 @@ pub struct Orphans {
     next_look: Option<Duration>,
     pause: Duration,
     before: BTreeSet<TopicPartition>,
+    /// Whether the group has named this instance since the session began: brokers that name members in ways of their
+    /// own never do.
+    was_named: bool,
     absent_since: Option<Duration>,
 }
 
@@ -48,6 +51,7 @@ impl Orphans {
         self.pause = (self.pause * 2).clamp(LOOK_FLOOR, LOOK_CEILING);
         self.next_look = Some(now + self.pause);
         let (before, all) = (std::mem::take(&mut self.before), all());
+        let absent_since = self.absent_since.take();
         if all.is_empty() {
             return Ok(None);
         }
@@ -57,9 +61,9 @@ impl Orphans {
             self.before.remove(owned);
         }
         if members.iter().any(|member| member.instance == instance) {
-            self.absent_since = None;
-        } else {
-            self.absent_since.get_or_insert(now);
+            self.was_named = true;
+        } else if self.was_named || members.is_empty() {
+            self.absent_since = absent_since.or(Some(now));
         }
         if !self.before.is_empty() || self.absent_since.is_some() {
             self.pause = Duration::ZERO;

@@ -4,6 +4,7 @@
 //! There is no third way for a position to move.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::broker::{Class, Error, Fetched, Ownership, Position, Sink, Source};
 use crate::machine::backoff::Backoff;
 use crate::machine::budget::Budget;
 use crate::machine::flow::{self, Phase};
+use crate::machine::hunger::Hunger;
 use crate::machine::note::Note;
 use crate::model::names::TopicPartition;
 use crate::model::provenance::Stamp;
@@ -69,6 +71,7 @@ pub struct Session<'a> {
     pub(super) looks: (u64, u64),
     /// Whether everything that the source gave out was taken since the last look at its topics.
     pub(super) is_drained: bool,
+    pub(super) hunger: Hunger,
     pub(super) started_at: Duration,
     pub(super) shown_at: Duration,
     pub(super) ever_owned: bool,
@@ -129,6 +132,7 @@ impl<'a> Session<'a> {
             control_version: u64::MAX,
             looks: (0, 0),
             is_drained: false,
+            hunger: Hunger::new(runner.starved.load(Ordering::Relaxed)),
             started_at: now,
             shown_at: Duration::ZERO,
             ever_owned: false,
@@ -379,6 +383,7 @@ impl<'a> Session<'a> {
         let slots: Vec<usize> =
             (0..self.lanes.len()).filter(|slot| self.lanes[*slot].as_ref().is_some_and(waiting)).collect();
         if slots.is_empty() {
+            self.undecided_since = None;
             return Ok(());
         }
         let partitions: Vec<TopicPartition> =

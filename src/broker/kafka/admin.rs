@@ -35,6 +35,7 @@ impl Kafka {
             .client()
             .describe_topics(&names, TIMEOUT)
             .map_err(|e| self.failed("describe topics", &e))?;
+        self.administrator.well();
         let mut present = BTreeMap::new();
         for (name, shape) in shapes {
             match shape {
@@ -126,6 +127,7 @@ impl Kafka {
     pub(super) fn list_members(&self, group: &GroupName) -> Result<Option<Vec<Member>>, Error> {
         let described = self.administrator.client().list_group(group.as_str(), MEMBERS_TIMEOUT);
         let members = described.map_err(|failed| self.failed(&format!("describe group {group}"), &failed))?;
+        self.administrator.well();
         let named = |(topic, partition): (String, i32)| TopicPartition { topic: TopicName::new(topic), partition };
         Ok(members.map(|members| {
             members

@@ -62,18 +62,24 @@ impl Administrator {
 
     /// It has not answered in time: another one is tried when it has been silent for long.
     pub fn is_late(&self) {
-        let next = {
+        let (old, next) = {
             let current = self.current();
             if current.well_at.elapsed() < current.silence_max {
                 return;
             }
-            (current.silence_max * 2).min(SILENCE_CEILING)
+            (Arc::clone(&current.client), (current.silence_max * 2).min(SILENCE_CEILING))
         };
         match start(Kind::Consumer, &self.config, &self.health) {
             Ok(client) => {
-                let old = std::mem::replace(&mut *self.current(), Current::new(client, next));
-                // Without the lock: its end takes a while.
-                drop(old);
+                let mut dropped = Current::new(client, next);
+                let mut current = self.current();
+                // Somebody else may have been as late, and faster.
+                if Arc::ptr_eq(&current.client, &old) {
+                    std::mem::swap(&mut *current, &mut dropped);
+                }
+                drop(current);
+                // Without the lock: the end of a client takes a while.
+                drop((dropped, old));
             }
             Err(error) => tracing::debug!("the old client is kept: {error}"),
         }

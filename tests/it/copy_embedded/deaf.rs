@@ -158,3 +158,26 @@ fn a_member_that_its_group_has_forgotten_joins_anew() {
     eventually("it copies", || world.count("sh") == 10);
     assert!(bridge.stop());
 }
+
+#[test]
+fn an_instance_that_owns_nothing_and_a_reader_that_is_at_the_end_are_left_alone() {
+    let world = World::new(&["hz", "sh"]);
+    ["hz", "sh"].iter().for_each(|region| world.make_topic(region, "orders", 1, &[]));
+    let fates = [Arc::new(Fate::default()), Arc::new(Fate::default())];
+    let wrap = |_: &str, cluster| Arc::new(Lossy(cluster, Arc::clone(&fates[0]))) as SharedCluster;
+    let one = world.bridge_with("sh", "one", wrap);
+    let wrap = |_: &str, cluster| Arc::new(Lossy(cluster, Arc::clone(&fates[1]))) as SharedCluster;
+    let two = world.bridge_with("sh", "two", wrap);
+    world.produce("hz", 0, numbered("a", 0..10));
+    eventually("it copies", || world.count("sh") == 10 && ready(&one) && ready(&two));
+    // Longer than it takes to act on what would be wrong.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(45) {
+        let opened =
+            |fate: &Arc<Fate>| [&fate.sinks, &fate.links, &fate.controls].map(|opened| opened.load(Ordering::Relaxed));
+        // One member, one link, and the control topic of sh.
+        assert_eq!(fates.each_ref().map(opened), [[1, 1, 1], [1, 1, 1]], "after {:?}", began.elapsed());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(one.stop() && two.stop());
+}

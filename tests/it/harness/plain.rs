@@ -454,8 +454,8 @@ pub fn read_at_least(bootstrap: &str, topic: &str, count: usize, limit: Duration
     read_all(bootstrap, topic)
 }
 
-/// The records that a region's own log holds of its own applications, which must include those acknowledged. A producer
-/// whose broker was killed may leave some twice, or some that it was never told of.
+/// The records that a region's own log holds of its own applications, which must include those acknowledged and nothing
+/// of another writer. A producer whose broker was killed may leave some twice, or some that it was never told of.
 pub fn births(bootstrap: &str, topic: &str, acknowledged: &[(Out, i64)]) -> Vec<(Out, i64)> {
     let own = read_all(bootstrap, topic).into_iter().filter(|read| read.header("ls_origin").is_none());
     let own: Vec<(Out, i64)> = own.map(|read| (read.body(), read.offset)).collect();
@@ -463,6 +463,14 @@ pub fn births(bootstrap: &str, topic: &str, acknowledged: &[(Out, i64)]) -> Vec<
         own.iter().map(|(out, offset)| (out.partition, *offset)).collect();
     let lost = acknowledged.iter().filter(|(out, offset)| !places.contains(&(out.partition, *offset))).count();
     assert_eq!(lost, 0, "the broker lost acknowledged records: nothing can be proven");
+    // Of `numbered`: what its keys begin with. A copy that had lost its header would be another's.
+    let writer = |out: &Out| {
+        let key = String::from_utf8(out.key.clone().unwrap_or_default()).expect("a key of `numbered`");
+        key.rsplit_once('-').map_or(String::new(), |(writer, _)| writer.to_owned())
+    };
+    let writers =
+        |all: &[(Out, i64)]| all.iter().map(|(out, _)| writer(out)).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(writers(&own), writers(acknowledged), "{topic} holds records of others without a header");
     if own.len() != acknowledged.len() {
         eprintln!("{topic}: {} records written, {} acknowledged", own.len(), acknowledged.len());
     }

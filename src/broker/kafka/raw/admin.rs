@@ -211,6 +211,8 @@ impl Client {
             let code = ffi::rd_kafka_list_groups(self.rk(), name.as_ptr(), &raw mut list, millis(timeout));
             let Some(found) = list.as_ref() else { return Failed::check(code).map(|()| None) };
             let groups = slice(found.groups, found.group_cnt);
+            // Every broker has answered, and none lists it.
+            let is_unknown = groups.is_empty() && Failed::check(code).is_ok();
             // A broker that does not coordinate the group says so in `err`.
             let stands = groups.iter().find(|group| {
                 let is_known = Failed::check(group.err).is_ok();
@@ -218,7 +220,7 @@ impl Client {
             });
             let members = stands.map(|group| slice(group.members, group.member_cnt).iter().map(member).collect());
             ffi::rd_kafka_group_list_destroy(list);
-            Ok(members)
+            Ok(members.or_else(|| is_unknown.then(Vec::new)))
         }
     }
 
