@@ -8,7 +8,7 @@
 //! Nothing in a tick waits for anything but records: whatever asks a cluster about more than that is done by the
 //! resolver's thread (positions) or the watches (topics, lag).
 
-use std::sync::atomic::AtomicU32;
+use std::cell::Cell;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -121,7 +121,7 @@ impl Link {
             world,
             stop,
             board: Arc::clone(&board),
-            starved: AtomicU32::new(0),
+            starved: Cell::new(0),
         };
         let thread = std::thread::Builder::new()
             .name(format!("link-{}-{}", settings.from, settings.to))
@@ -163,7 +163,7 @@ pub struct Runner {
     /// What it shows.
     pub board: Board,
     /// How many readers in a row have starved.
-    pub starved: AtomicU32,
+    pub starved: Cell<u32>,
 }
 
 impl Runner {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -148,10 +147,10 @@ impl Session<'_> {
         };
         let glances: Vec<Glance> = self.lanes.iter().enumerate().filter_map(running).collect();
         if !glances.is_empty() && glances.iter().all(|glance| glance.left == 0) {
-            self.runner.starved.store(0, Ordering::Relaxed);
+            self.runner.starved.set(0);
         }
         let Some(glance) = self.hunger.look(&glances, is_drained, now) else { return Ok(()) };
-        self.runner.starved.fetch_add(1, Ordering::Relaxed);
+        self.runner.starved.set(self.runner.starved.get() + 1);
         let name = self.lanes[glance.stream].as_ref().map_or_else(String::new, |lane| lane.source.to_string());
         let reason = format!("nothing comes although {} records are there; reading anew with new clients", glance.left);
         Err(Error::new(Class::Retry, format!("read {name}"), reason))

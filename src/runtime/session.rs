@@ -4,7 +4,6 @@
 //! There is no third way for a position to move.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
@@ -132,7 +131,7 @@ impl<'a> Session<'a> {
             control_version: u64::MAX,
             looks: (0, 0),
             is_drained: false,
-            hunger: Hunger::new(runner.starved.load(Ordering::Relaxed)),
+            hunger: Hunger::new(runner.starved.get()),
             started_at: now,
             shown_at: Duration::ZERO,
             ever_owned: false,

@@ -45,7 +45,6 @@ impl Kafka {
             }
         }
         let configs = self.topic_configs(&present)?;
-        self.administrator.well();
         Ok(topics
             .iter()
             .map(|topic| {

@@ -12,7 +12,7 @@ use longshore::broker::{
 use longshore::model::names::{GroupName, TopicName, TopicPartition};
 use longshore::model::record::NewRecord;
 
-use super::world::{World, eventually, numbered, ready};
+use super::world::{World, eventually, numbered, ready, within};
 
 /// What befalls the clients of a cluster.
 #[derive(Default)]
@@ -113,12 +113,14 @@ impl Cluster for Lossy {
 }
 
 /// Longer than it takes to notice.
-fn within_a_minute(what: &str, mut is: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is() {
-        assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+#[track_caller]
+fn within_a_minute(what: &str, is: impl FnMut() -> bool) {
+    within(Duration::from_secs(60), what, is);
+}
+
+/// Puts `fate` upon the clients of one region's cluster.
+fn lossy<'a>(region: &'a str, fate: &'a Arc<Fate>) -> impl Fn(&str, SharedCluster) -> SharedCluster + 'a {
+    move |name, cluster| if name == region { Arc::new(Lossy(cluster, Arc::clone(fate))) } else { cluster }
 }
 
 #[test]
@@ -126,12 +128,9 @@ fn readers_that_give_out_nothing_any_more_are_replaced() {
     let world = World::new(&["hz", "sh"]);
     ["hz", "sh"].iter().for_each(|region| world.make_topic(region, "orders", 2, &[]));
     let fate = Arc::new(Fate { deafens: true, ..Fate::default() });
-    let wrap = |name: &str, cluster| {
-        if name == "hz" { Arc::new(Lossy(cluster, Arc::clone(&fate))) as SharedCluster } else { cluster }
-    };
-    let here = world.bridge_with("hz", "one", |_, cluster| cluster);
+    let here = world.bridge("hz", "one");
     eventually("hz is ready", || ready(&here));
-    let bridge = world.bridge_with("sh", "one", wrap);
+    let bridge = world.bridge_with("sh", "one", lossy("hz", &fate));
     world.produce("hz", 0, numbered("a", 0..10));
     eventually("the first come", || world.count("sh") > 0);
     world.produce("hz", 0, numbered("a", 10..20));
@@ -148,10 +147,7 @@ fn a_member_that_its_group_has_forgotten_joins_anew() {
     let world = World::new(&["hz", "sh"]);
     ["hz", "sh"].iter().for_each(|region| world.make_topic(region, "orders", 1, &[]));
     let fate = Arc::new(Fate { forgets: true, ..Fate::default() });
-    let wrap = |name: &str, cluster| {
-        if name == "sh" { Arc::new(Lossy(cluster, Arc::clone(&fate))) as SharedCluster } else { cluster }
-    };
-    let bridge = world.bridge_with("sh", "one", wrap);
+    let bridge = world.bridge_with("sh", "one", lossy("sh", &fate));
     eventually("it is ready", || ready(&bridge));
     within_a_minute("it joins anew", || fate.sinks.load(Ordering::Relaxed) > 1);
     world.produce("hz", 0, numbered("a", 0..10));

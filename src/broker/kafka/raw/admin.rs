@@ -200,9 +200,9 @@ impl Client {
         }
     }
 
-    /// The members of a group, none if there is no such group; `None` unless its assignment stands. Asks every broker for its groups, because
-    /// librdkafka's newer request to the coordinator alone ends the process by an assertion when the coordinator is
-    /// away (`rd_kafka_enq_once_del_source_return`, 2.12).
+    /// The members of a group, none if there is no such group; `None` unless its assignment stands. Asks every broker
+    /// for its groups, because librdkafka's newer request to the coordinator alone ends the process by an assertion
+    /// when the coordinator is away (`rd_kafka_enq_once_del_source_return`, 2.12).
     pub fn list_group(&self, name: &str, timeout: Duration) -> Result<Option<Vec<GroupMember>>, Failed> {
         let mut list: *const ffi::rd_kafka_group_list = ptr::null();
         // SAFETY: the name is copied; a list that was given is ours, read before it is destroyed, once.
